@@ -1,6 +1,24 @@
 """The only place where torch meets a kernel."""
 
+from bgfast.ops.assignment import assign, is_canonical, relabel
 from bgfast.ops.backend import BACKENDS, BackendError, select_backend, use_backend
+from bgfast.ops.dimer import dimer_energy, dimer_energy_grad, dimer_hvp
+from bgfast.ops.kde import kde_log_density, silverman_bandwidth
 from bgfast.ops.registry import TORCH_OPS, TorchOp
 
-__all__ = ["BACKENDS", "TORCH_OPS", "BackendError", "TorchOp", "select_backend", "use_backend"]
+__all__ = [
+    "BACKENDS",
+    "TORCH_OPS",
+    "BackendError",
+    "TorchOp",
+    "assign",
+    "dimer_energy",
+    "dimer_energy_grad",
+    "dimer_hvp",
+    "is_canonical",
+    "kde_log_density",
+    "relabel",
+    "select_backend",
+    "silverman_bandwidth",
+    "use_backend",
+]

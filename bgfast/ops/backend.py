@@ -80,11 +80,20 @@ def requested_backend(backend: str | None = None) -> str | None:
     """Return the backend asked for by argument, context or environment, or ``None``."""
     if backend is not None:
         return _known(backend, "backend")
-    if (from_context := _requested.get()) is not None:
+    if (from_context := _from_context()) is not None:
         return from_context
     if from_environment := os.environ.get("BGFAST_BACKEND"):
         return _known(from_environment, "BGFAST_BACKEND")
     return None
+
+
+def _from_context() -> str | None:
+    return _requested.get()
+
+
+# torch.compile cannot trace a ContextVar: it keeps what it finds when it traces the caller. This is
+# what torch.compiler.assume_constant_result sets, without importing the compiler.
+_from_context._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def why_not(op: str, x: torch.Tensor, backend: str) -> list[str]:

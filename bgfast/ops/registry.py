@@ -6,13 +6,19 @@ The contract tests iterate over :data:`TORCH_OPS`; registering an op here (and i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 TORCH_OPS: dict[str, TorchOp] = {}
+
+RawCalls = Callable[..., Sequence[tuple[Any, tuple[Any, ...]]]]
+
+
+def _no_raw_calls(**arguments: Any) -> Sequence[tuple[Any, tuple[Any, ...]]]:
+    return ()
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,10 @@ class TorchOp:
     rowwise
         Whether row i of the output depends on row i of the inputs alone, so that any leading batch
         dimensions, vmap and NaN isolation make sense.
+    raw_calls
+        Takes the arguments of ``function``, returns pairs of a ``torch.ops.bgfast`` overload and
+        the positional arguments it is called with, for ``torch.library.opcheck``; no such op, no
+        pairs.
     """
 
     name: str
@@ -39,6 +49,7 @@ class TorchOp:
     reference: Callable[..., Any]
     differentiable: tuple[str, ...] = ()
     rowwise: bool = True
+    raw_calls: RawCalls = _no_raw_calls
 
 
 def register(op: TorchOp) -> TorchOp:

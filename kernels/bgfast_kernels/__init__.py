@@ -3,6 +3,9 @@
 NumPy and numba; cupy is optional and never imported here. Importing this package compiles nothing.
 """
 
+from bgfast_kernels import assignment as assignment
+from bgfast_kernels import dimer as dimer
+from bgfast_kernels import kde as kde
 from bgfast_kernels.spec import KernelSpec, Tolerance, get, names
 
 __all__ = ["KernelSpec", "Tolerance", "get", "names"]

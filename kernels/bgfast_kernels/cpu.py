@@ -149,7 +149,7 @@ def parallel_rows(
     min_rows
         Fewest rows worth a thread of its own.
     """
-    threads = max(1, min(get_threads(), n // min_rows))
+    threads = 1 if n < 2 * min_rows else min(get_threads(), n // min_rows)
     if threads == 1:
         kernel(0, n, *args)
         return

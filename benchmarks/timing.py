@@ -1,0 +1,73 @@
+"""Timing and printing shared by benchmarks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bgfast_kernels import cpu
+
+import bgfast
+
+
+def interleaved(calls: Sequence[Callable[[], Any]], repeats: int) -> list[tuple[float, ...]]:
+    """Return CPU seconds of each call as (first quartile, median, third quartile).
+
+    The calls take turns, after one warm-up each, so that a slow spell of the machine meets all.
+    """
+    times: list[list[float]] = [[] for _ in calls]
+    for call in calls:
+        call()
+    for _ in range(repeats):
+        for call, seconds in zip(calls, times, strict=True):
+            start = time.process_time()
+            call()
+            seconds.append(time.process_time() - start)
+    return [tuple(statistics.quantiles(seconds, n=4)) for seconds in times]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions a timing depends on."""
+    return {
+        "bgfast": bgfast.__version__,
+        **{name: metadata.version(name) for name in ("numba", "numpy", "scipy", "torch")},
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+
+
+def run(title: str, measure: Callable[[int], list[dict[str, Any]]]) -> None:
+    """Parse the command line, measure on one thread, print a table and write JSON if asked to.
+
+    ``measure(repeats)`` returns the rows of the table, all with the same keys.
+    """
+    parser = argparse.ArgumentParser(description=title)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here too")
+    options = parser.parse_args()
+    found = versions()
+    print(title)
+    print(", ".join(f"{name} {version}" for name, version in found.items()))
+    threads = cpu.get_threads()
+    cpu.set_threads(1)
+    try:
+        rows = measure(options.repeats)
+    finally:
+        cpu.set_threads(threads)
+    cells = [list(rows[0]), *([_cell(v) for v in row.values()] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    for row in cells:
+        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+    if options.json:
+        options.json.write_text(json.dumps({"versions": found, "rows": rows}, indent=2) + "\n")
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

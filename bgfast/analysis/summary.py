@@ -1,0 +1,68 @@
+"""The numbers of a run in ``summary.json``: strict JSON that any reader understands."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bgfast._files import atomic_write
+
+
+def write_summary(path: str | os.PathLike[str], summary: Mapping[str, Any]) -> None:
+    """Write ``summary`` as strict JSON, under a temporary name that is then renamed.
+
+    NumPy scalars and arrays, tuples, paths and dataclasses become what JSON has. NaN and infinity
+    become null: JSON has no word for them.
+
+    Raises
+    ------
+    TypeError
+        If a value or a key cannot be written; the message names its place.
+    """
+    text = json.dumps(_jsonable(summary, "summary"), indent=2, allow_nan=False, ensure_ascii=False)
+    with atomic_write(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def load_summary(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a summary; null where a number was not finite.
+
+    Raises
+    ------
+    ValueError
+        If the file is not a JSON object.
+    """
+    try:
+        loaded = json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(loaded, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {type(loaded).__name__}")
+    return loaded
+
+
+def _jsonable(value: Any, where: str) -> Any:
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, np.generic | np.ndarray):
+        return _jsonable(value.tolist(), where)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        if wrong := [key for key in value if not isinstance(key, str)]:
+            raise TypeError(f"{where} has the key {wrong[0]!r}; keys must be strings")
+        return {key: _jsonable(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"{where} is a {type(value).__name__}, which JSON cannot hold")

@@ -1,0 +1,134 @@
+"""The command ``bgfast``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bgfast.errors import TrainingError, UserError
+
+app = typer.Typer(
+    help="Boltzmann generators: train, draw, reweight, report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run [runs/NAME].")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of every random number.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads [all cores].")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda or cuda:N.")]
+
+
+@app.command()
+def run(
+    what: Annotated[str, typer.Argument(help="A preset (see `bgfast systems`) or a .toml file.")],
+    out: Out = None,
+    quick: Annotated[bool, typer.Option("--quick", help="The same run, much smaller.")] = False,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, repeatable.")
+    ] = None,
+    seed: Seed = None,
+    threads: Threads = None,
+    device: Device = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a killed run.")] = False,
+) -> None:
+    """Simulate, train, draw, reweight and report."""
+    _use_threads(threads)
+    from bgfast.experiments.runner import run_experiment
+
+    extra = [f"seed={seed}"] if seed is not None else []
+    extra += [f'device="{device}"'] if device is not None else []
+    folder = run_experiment(
+        what, out=out, quick=quick, overrides=(*(overrides or ()), *extra), resume=resume
+    )
+    Console().print(f"report: {folder.report}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def sample(
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    out: Annotated[Path, typer.Option("--out", help="HDF5 file to write.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of samples.")] = 100_000,
+    tau: Annotated[float, typer.Option("--tau", help="Relative temperature.")] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the latent vectors.")] = 1,
+    threads: Threads = None,
+) -> None:
+    """Draw more weighted samples from the flow of a finished run."""
+    _use_threads(threads)
+    from bgfast.experiments.runner import sample_run
+
+    sample_run(folder, out, n_samples=n, tau=tau, seed=seed)
+    Console().print(f"samples: {out}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def analyze(
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    threads: Threads = None,
+) -> None:
+    """Compute summary, figures and report of a finished run again from its samples."""
+    _use_threads(threads)
+    from bgfast.experiments.runner import analyze_run
+
+    run_folder = analyze_run(folder)
+    Console().print(f"report: {run_folder.report}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def systems() -> None:
+    """List the systems and the presets that `bgfast run` knows."""
+    from bgfast.experiments.runner import preset_descriptions
+
+    table = Table("preset", "what it does", box=None, header_style="bold", pad_edge=False)
+    for name, description in preset_descriptions().items():
+        table.add_row(name, description)
+    Console().print(table)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine and installation can do."""
+    from bgfast.doctor import checks
+
+    table = Table("check", "result", box=None, header_style="bold", pad_edge=False)
+    failed = False
+    for check in checks():
+        failed |= not check.ok
+        table.add_row(check.name, check.result if check.ok else f"[red]{check.result}[/red]")
+    Console().print(table)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _use_threads(threads: int | None) -> None:
+    import torch
+    from bgfast_kernels import cpu
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    cpu.set_threads(torch.get_num_threads())
+
+
+def main() -> None:
+    """Entry point: a user's error is one line on standard error and exit code 2."""
+    # Kernels and torch have threads of their own: let idle ones sleep instead of spinning.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        app()
+    except UserError as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except TrainingError as error:
+        Console(stderr=True).print(f"[red]training stopped:[/red] {error}", soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; continue with --resume")
+        sys.exit(130)

@@ -1,0 +1,1 @@
+"""Presets and the runner that chains simulation, training, sampling and analysis."""

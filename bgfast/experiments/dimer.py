@@ -1,0 +1,110 @@
+"""The dimer in its solvent: two simulated states, one generator, a free-energy profile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from bgfast.energies import ParticleDimer
+from bgfast.experiments.data import StateData
+from bgfast.experiments.dimer_config import DimerConfig
+from bgfast.experiments.dimer_data import outside_labelling, simulate
+from bgfast.experiments.dimer_report import analyse
+from bgfast.experiments.folder import RunFolder
+from bgfast.experiments.pipeline import build_flow, draw, load_flow, seed_for, train, usable_device
+from bgfast.experiments.progress import Reporter
+
+
+def run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
+    """Simulate, train, draw, reweight and report; finished stages are not repeated."""
+    device = usable_device(config.device)
+    energy = config.system.energy()
+    with folder.timed("data"):
+        data = _data(config, energy, folder, reporter)
+    with folder.timed("training"):
+        training = data.frames(held_out=False)
+        flow = build_flow(config.flow, energy.dim, seed_for(config.seed, "flow"), training)
+        train(
+            flow.to(device),
+            energy,
+            config.training,
+            folder.path,
+            "train",
+            reporter,
+            data=training,
+            validation=data.frames(held_out=True) if data.held_out.any() else None,
+            reaction_coordinate=energy.dimer_distance,
+        )
+    with folder.timed("sampling"):
+        for tau in config.sampling.tau:
+            draw(
+                flow,
+                energy,
+                folder.samples_at(tau),
+                config.sampling,
+                tau,
+                seed_for(config.seed, f"latent {tau}"),
+                f"draw and weigh, tau = {tau:g}",
+                reporter,
+                columns=lambda x: sample_columns(x, energy, data),
+                attributes={"system": "dimer"},
+            )
+    analyse_run(config, folder, reporter)
+
+
+def analyse_run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
+    """Estimate and report from the files of a run whose samples are drawn."""
+    data = StateData.load(folder.data)
+    flow = load_flow(folder.path, usable_device(config.device))
+    with folder.timed("analysis"):
+        analyse(config, config.system.energy(), data, flow, folder, reporter)
+
+
+def sample_run(
+    config: DimerConfig,
+    folder: RunFolder,
+    out: Path,
+    *,
+    n_samples: int,
+    tau: float,
+    seed: int,
+    reporter: Reporter,
+) -> None:
+    """Draw and weigh more samples from the flow of a run."""
+    energy, data = config.system.energy(), StateData.load(folder.data)
+    draw(
+        load_flow(folder.path, usable_device(config.device)),
+        energy,
+        out,
+        config.sampling.model_copy(update={"n": n_samples}),
+        tau,
+        seed,
+        f"draw and weigh, tau = {tau:g}",
+        reporter,
+        columns=lambda x: sample_columns(x, energy, data),
+        attributes={"system": "dimer"},
+    )
+
+
+def sample_columns(x: Tensor, energy: ParticleDimer, data: StateData) -> Mapping[str, np.ndarray]:
+    """Return what a sample file of the dimer holds beside x, energy and log_w.
+
+    ``r``: dimer distance; ``discard``: outside the labelling that the data cover.
+    """
+    return {
+        "r": energy.dimer_distance(x).cpu().numpy(),
+        "discard": outside_labelling(x, data).numpy(),
+    }
+
+
+def _data(
+    config: DimerConfig, energy: ParticleDimer, folder: RunFolder, reporter: Reporter
+) -> StateData:
+    if folder.data.exists():
+        return StateData.load(folder.data)
+    data = simulate(energy, config.data, config.analysis.split, config.seed, reporter)
+    data.save(folder.data)
+    return data

@@ -1,0 +1,94 @@
+"""Configuration of the dimer experiment."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from bgfast.energies import ParticleDimer
+from bgfast.energies.particle_dimer import PRESETS
+from bgfast.experiments.config import (
+    AnalysisConfig,
+    FlowConfig,
+    RunConfig,
+    RunTraining,
+    SamplingConfig,
+    Section,
+)
+
+
+class DimerSystem(Section):
+    """The system: a published parameter set, and whatever is to differ from it."""
+
+    preset: Literal["default", "bgflow", "original", "figure"] = "default"
+    n_solvent: int = Field(36, ge=0)
+    eps: float | None = None
+    sigma: float | None = None
+    k_d: float | None = None
+    d0: float | None = None
+    a: float | None = None
+    b: float | None = None
+    c: float | None = None
+    l: float | None = None  # noqa: E741 the paper's name of the box half width
+    k_box: float | None = None
+
+    def energy(self) -> ParticleDimer:
+        """Return the system as an energy."""
+        changes = self.model_dump(exclude={"preset", "n_solvent"}, exclude_none=True)
+        return ParticleDimer(n_solvent=self.n_solvent, **(PRESETS[self.preset] | changes))
+
+    @model_validator(mode="after")
+    def _makes_an_energy(self) -> DimerSystem:
+        self.energy()
+        return self
+
+
+class DimerData(Section):
+    """Simulation of the two states, apart from each other.
+
+    Parameters
+    ----------
+    n_walkers
+        Independent walkers in each state.
+    burn_in
+        Sweeps before the first kept frame; step sizes are adapted in the first half.
+    n_frames, stride
+        Frames kept of each walker, and sweeps between them.
+    start
+        Dimer distances at which the closed and the open walkers start.
+    held_out
+        Share of the walkers that is kept from training.
+    relabel
+        Relabel the solvent of every frame to a common reference.
+    """
+
+    n_walkers: int = Field(16, ge=2)
+    burn_in: int = Field(2000, ge=2)
+    n_frames: int = Field(1000, ge=1)
+    stride: int = Field(20, ge=1)
+    start: tuple[float, float] = (0.95, 2.05)
+    held_out: float = Field(0.25, ge=0, lt=1)
+    relabel: bool = True
+
+
+class DimerConfig(RunConfig):
+    """A whole run of the dimer."""
+
+    experiment: Literal["dimer"]
+    system: DimerSystem = DimerSystem()
+    data: DimerData = DimerData()
+    flow: FlowConfig = FlowConfig()
+    training: RunTraining
+    sampling: SamplingConfig = SamplingConfig()
+    analysis: AnalysisConfig = AnalysisConfig(bounds=(0.5, 2.5), split=1.5)
+
+    @model_validator(mode="after")
+    def _starts_in_its_states(self) -> DimerConfig:
+        closed, opened = self.data.start
+        if not 0 < closed < self.analysis.split < opened:
+            raise ValueError(
+                f"data.start must be (closed, open) distances on either side of analysis.split = "
+                f"{self.analysis.split}, got {[closed, opened]}"
+            )
+        return self

@@ -1,0 +1,132 @@
+"""What the dimer's samples and simulations say: plain and bidirectional estimates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from bgfast.analysis import (
+    Bidirectional,
+    Estimate,
+    Pool,
+    Profile,
+    Rows,
+    Verdict,
+    bidirectional,
+    trust,
+)
+from bgfast.experiments.config import AnalysisConfig
+from bgfast.experiments.data import StateData
+from bgfast.experiments.dimer_config import DimerConfig
+from bgfast.experiments.estimates import PlainEstimate, plain_estimate
+from bgfast.experiments.folder import RunFolder
+from bgfast.experiments.progress import Reporter
+from bgfast.flows import Sequential, log_prob
+from bgfast.sampling.store import read_columns
+
+STATES = ("closed", "open")
+POOLED_ROWS = 2_000_000
+"""Generated rows that enter the bidirectional estimate, at most: it holds them in memory."""
+_GENERATOR_BATCHES = 64
+_BARRIER_HALF_WIDTH = 0.15
+_CHUNK = 8192
+
+
+@dataclass(frozen=True)
+class DimerEstimates:
+    """All estimates of one run.
+
+    Parameters
+    ----------
+    plain
+        Relative temperature -> estimate from plain importance weights.
+    main
+        The temperature nearest to that of the simulations, tau = 1.
+    plain_verdict
+        How far the plain estimate at ``main`` can be trusted.
+    pooled
+        Generated samples pooled with held-out simulations; ``None`` if no walker was held out or
+        nothing was drawn at tau = 1.
+    """
+
+    plain: dict[float, PlainEstimate]
+    main: float
+    plain_verdict: Verdict
+    pooled: Bidirectional | None
+    pooled_profile: Profile | None
+
+    @property
+    def recommended(self) -> str:
+        """Name of the estimator that the headline numbers come from."""
+        return "plain" if self.pooled is None else "bidirectional"
+
+    @property
+    def delta_f(self) -> Estimate:
+        """F(closed) - F(open) in k_B T, from the recommended estimator."""
+        return self.plain[self.main].delta_f if self.pooled is None else self.pooled.delta_f(0, 1)
+
+    @property
+    def profile(self) -> Profile:
+        """Free energy along d, from the recommended estimator."""
+        return self.pooled_profile or self.plain[self.main].profile
+
+    @property
+    def verdict(self) -> Verdict:
+        """How far the recommended estimate can be trusted."""
+        return self.plain_verdict if self.pooled is None else self.pooled.verdict
+
+
+def estimates(
+    config: DimerConfig, data: StateData, flow: Sequential, folder: RunFolder, reporter: Reporter
+) -> DimerEstimates:
+    """Estimate from the samples of every temperature, and from the simulations."""
+    section = config.analysis
+    plain: dict[float, PlainEstimate] = {}
+    with reporter.stage("estimate", len(config.sampling.tau) + 1, "estimates") as advance:
+        for tau in config.sampling.tau:
+            plain[tau] = plain_estimate(folder.samples_at(tau), section)
+            advance(len(plain))
+        main = min(plain, key=lambda tau: abs(tau - 1))
+        pooled = None
+        if main == 1 and data.held_out.any():
+            pooled = _bidirectional(folder, data, flow, section)
+        profile = None if pooled is None else pooled.profile(section.bounds, section.n_bins)
+    middle = section.split
+    barrier = (middle - _BARRIER_HALF_WIDTH, middle + _BARRIER_HALF_WIDTH)
+    at_main = plain[main]
+    verdict = trust(at_main.weights, at_main.profile, barrier, at_main.state_ess)
+    return DimerEstimates(plain, main, verdict, pooled, profile)
+
+
+def _bidirectional(
+    folder: RunFolder, data: StateData, flow: Sequential, section: AnalysisConfig
+) -> Bidirectional:
+    pool = Pool(_generated(folder, section), _simulated(data, flow))
+    return bidirectional(pool, STATES)
+
+
+def _generated(folder: RunFolder, section: AnalysisConfig) -> Rows:
+    columns = ("r", "energy", "log_w", "discard")
+    r, u, log_w, discard = next(read_columns(folder.samples_at(1.0), *columns, chunk=POOLED_ROWS))
+    state = np.where(discard, -1, (r >= section.split).astype(int))
+    batch = np.arange(len(u)) * _GENERATOR_BATCHES // len(u)
+    return Rows(u=u, log_q=-u - log_w, state=state, r=r, block=batch)
+
+
+@torch.no_grad()
+def _simulated(data: StateData, flow: Sequential) -> Rows:
+    walkers = np.flatnonzero(data.held_out)
+    n_frames = data.x.shape[1]
+    x = data.frames(held_out=True)
+    parameter = next(flow.parameters())
+    log_q = torch.cat([log_prob(flow, part.to(parameter)).cpu() for part in torch.split(x, _CHUNK)])
+    d = torch.linalg.vector_norm(x[:, 0:2] - x[:, 2:4], dim=-1)
+    return Rows(
+        u=data.energy[walkers].ravel(),
+        log_q=log_q.double().numpy(),
+        state=np.repeat(data.state[walkers], n_frames),
+        r=d.numpy(),
+        block=np.repeat(walkers, n_frames),
+    )

@@ -1,0 +1,198 @@
+"""summary.json and report.html of the dimer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bgfast.analysis import Bidirectional, Report, Table, write_summary
+from bgfast.doctor import versions
+from bgfast.energies import ParticleDimer
+from bgfast.experiments.config import to_toml
+from bgfast.experiments.data import StateData
+from bgfast.experiments.dimer_config import DimerConfig
+from bgfast.experiments.dimer_estimates import DimerEstimates, estimates
+from bgfast.experiments.dimer_figures import write_figures
+from bgfast.experiments.estimates import estimate_entry, profile_entry, weights_entry
+from bgfast.experiments.folder import RunFolder
+from bgfast.experiments.progress import Reporter
+from bgfast.flows import Sequential, describe
+
+
+def analyse(
+    config: DimerConfig,
+    energy: ParticleDimer,
+    data: StateData,
+    flow: Sequential,
+    folder: RunFolder,
+    reporter: Reporter,
+) -> None:
+    """Estimate from the samples of every temperature; write figures, summary and report."""
+    found = estimates(config, data, flow, folder, reporter)
+    with reporter.stage("figures", 8, "figures"):
+        figures = write_figures(config, energy, data, flow, folder, found)
+    write_summary(folder.summary, _summary(config, folder, found))
+    _report(config, data, flow, folder, found, figures).write(folder.report)
+
+
+def _summary(config: DimerConfig, folder: RunFolder, found: DimerEstimates) -> dict[str, Any]:
+    plain = found.plain[found.main]
+    estimators: dict[str, Any] = {
+        "plain": {
+            "delta_f": estimate_entry(plain.delta_f),
+            "profile": profile_entry(plain.profile),
+            "trust": found.plain_verdict.level,
+        }
+    }
+    if found.pooled is not None and found.pooled_profile is not None:
+        estimators["bidirectional"] = {
+            "delta_f": estimate_entry(found.pooled.delta_f(0, 1)),
+            "profile": profile_entry(found.pooled_profile),
+            "trust": found.pooled.verdict.level,
+        }
+    return {
+        "system": "dimer",
+        "tau": found.main,
+        **weights_entry(plain.weights),
+        "seconds": folder.seconds(),
+        "estimator": found.recommended,
+        "delta_f": estimate_entry(found.delta_f),
+        "profile": profile_entry(found.profile),
+        "trust": {"level": found.verdict.level, "sentences": found.verdict.sentences},
+        "estimators": estimators,
+        "temperatures": {
+            f"{tau:g}": weights_entry(e.weights)
+            | {"delta_f": estimate_entry(e.delta_f), "profile": profile_entry(e.profile)}
+            for tau, e in found.plain.items()
+        },
+        "seed": config.seed,
+        "versions": versions(),
+    }
+
+
+def _report(
+    config: DimerConfig,
+    data: StateData,
+    flow: Sequential,
+    folder: RunFolder,
+    found: DimerEstimates,
+    figures: dict[str, str],
+) -> Report:
+    plain = found.plain[found.main]
+    weights = plain.weights
+    report = Report(
+        "Bistable dimer in a repulsive fluid",
+        f"{config.system.n_solvent} solvent particles, {describe(flow)}",
+    )
+    note = f"k_B T at tau = {found.main:g}, {found.recommended} estimate"
+    report.add_headline("F(closed) - F(open)", found.delta_f, note)
+    report.add_headline("samples", weights.n, f"{weights.discarded:,} outside the labelling")
+    share = f"of plain weights, ESS/n = {weights.ess / weights.n:.1e}"
+    report.add_headline("effective samples", weights.ess, share)
+    report.add_headline("largest weight", f"{weights.max_weight:.1%}", "of the total")
+    report.add_headline("Pareto k", weights.pareto_k, "plain weights need less than 0.7")
+    _add_result(report, found, figures)
+    if found.pooled is not None:
+        _add_overlap(report, found.pooled, figures)
+    _add_plain(report, found, figures)
+    report.add_section(
+        "What was generated",
+        "The generated configuration of median energy near each of three distances, and the "
+        "distribution of energies beside that of the simulations.",
+        figures=[
+            (figures["configurations"], "Generated configurations; the dimer is in colour."),
+            (figures["energies"], "Reduced energies u."),
+        ],
+    )
+    report.add_section(
+        "Latent space",
+        "Held-out frames of both states mapped to latent space, beside the prior.",
+        figures=[(figures["latent"], "Latent radius, and two latent coordinates.")],
+    )
+    report.add_section(
+        "Training", figures=[(figures["training"], "Terms of the loss; stages are marked.")]
+    )
+    report.add_section("Where the time went", table=_time_table(config, data, folder))
+    report.add_details("Configuration as run", to_toml(config))
+    report.add_details("Versions", versions())
+    return report
+
+
+def _add_result(report: Report, found: DimerEstimates, figures: dict[str, str]) -> None:
+    if found.pooled is None:
+        text = "Configurations drawn from the generator, reweighted to the Boltzmann distribution."
+    else:
+        text = (
+            "Generated configurations are pooled with held-out simulations of the two states. The "
+            "simulations sample each state well and know nothing of the other; the generator "
+            "connects them. The bidirectional (MBAR) weights of the pool need only that generated "
+            "and simulated configurations of each state overlap, which plain importance weights "
+            "do not make use of."
+        )
+    report.add_section(
+        "Free energy along the dimer distance",
+        text + " The bands show one and two standard errors.",
+        table=_estimator_table(found),
+        figures=[(figures["profile"], "Free energy of the dimer distance d.")],
+        verdict=found.verdict,
+    )
+
+
+def _add_overlap(report: Report, pooled: Bidirectional, figures: dict[str, str]) -> None:
+    columns = ["state", "generated", "simulated", "walkers", "overlap", "ESS gen.", "ESS sim."]
+    names = ["name", "n_generated", "n_simulated", "n_walkers", "overlap"]
+    names += ["generated_ess", "simulated_ess"]
+    rows = [[getattr(state, name) for name in names] for state in pooled.overlaps]
+    report.add_section(
+        "Overlap of generator and simulations",
+        "Work u + log q - f of generated and of simulated configurations. The estimate rests on "
+        "the configurations near 0, where the two distributions meet.",
+        table=Table(columns, rows),
+        figures=[(figures["work"], "Distribution of the work in each state.")],
+    )
+
+
+def _add_plain(report: Report, found: DimerEstimates, figures: dict[str, str]) -> None:
+    pictures = [(figures["weights"], "Distribution of the weights, and growth of the ESS.")]
+    if "temperatures" in figures:
+        pictures.append((figures["temperatures"], "Profiles from plain weights."))
+    report.add_section(
+        "Plain importance weights",
+        "A generated sample weighs exp(-u(x)/tau) / q(x). Samples outside the labelling of the "
+        "solvent that the data cover are copies of others: they weigh nothing and are counted.",
+        table=_temperature_table(found),
+        figures=pictures,
+        verdict=None if found.pooled is None else found.plain_verdict,
+    )
+
+
+def _estimator_table(found: DimerEstimates) -> Table:
+    plain = found.plain[found.main]
+    rows: list[list[Any]] = [
+        ["plain weights", plain.delta_f, found.plain_verdict.level, "generated samples alone"]
+    ]
+    if found.pooled is not None:
+        delta_f, level = found.pooled.delta_f(0, 1), found.pooled.verdict.level
+        rows.insert(0, ["bidirectional", delta_f, level, "generated and held-out simulated"])
+    return Table(["estimator", "F(closed) - F(open), k_B T", "trust", "rests on"], rows)
+
+
+def _temperature_table(found: DimerEstimates) -> Table:
+    rows = [
+        [f"{tau:g}", e.delta_f, e.weights.n, e.weights.ess, e.weights.pareto_k]
+        for tau, e in sorted(found.plain.items())
+    ]
+    return Table(["tau", "F(closed) - F(open), k_B T", "n", "ESS", "Pareto k"], rows)
+
+
+def _time_table(config: DimerConfig, data: StateData, folder: RunFolder) -> Table:
+    n_walkers, n_frames = data.energy.shape
+    held = int(data.held_out.sum())
+    what = {
+        "data": f"{n_walkers} walkers, {n_frames:,} frames each; {held} walkers held out",
+        "training": f"{config.training.total_steps:,} steps",
+        "sampling": f"{config.sampling.n:,} samples at {len(config.sampling.tau)} temperature(s)",
+        "analysis": "estimates, figures, report",
+    }
+    seconds = folder.seconds()
+    rows = [[name, f"{seconds[name]:.1f}", text] for name, text in what.items() if name in seconds]
+    return Table(["stage", "seconds", "what was done"], rows)

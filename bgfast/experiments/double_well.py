@@ -1,0 +1,155 @@
+"""The double well: networks and training modes side by side, judged by exact quadrature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from bgfast.energies import DoubleWell
+from bgfast.experiments.data import StateData
+from bgfast.experiments.double_well_config import DoubleWellConfig
+from bgfast.experiments.double_well_report import Model, analyse
+from bgfast.experiments.folder import RunFolder
+from bgfast.experiments.pipeline import build_flow, draw, load_flow, seed_for, train, usable_device
+from bgfast.experiments.progress import Reporter
+from bgfast.flows import Flow
+from bgfast.sampling import MetropolisSampler
+
+_FIRST = "first"
+
+
+def run(config: DoubleWellConfig, folder: RunFolder, reporter: Reporter) -> None:
+    """Simulate, train every network in every mode, draw, compare; finished parts are skipped."""
+    usable_device(config.device)
+    energy = config.system.energy()
+    with folder.timed("data"):
+        data = _data(config, energy, folder, reporter)
+    for network in config.networks:
+        _train_first(config, energy, data, network, folder, reporter)
+    for model in models(config, folder):
+        _train_and_draw(config, energy, data, model, folder, reporter)
+    analyse_run(config, folder, reporter)
+
+
+def analyse_run(config: DoubleWellConfig, folder: RunFolder, reporter: Reporter) -> None:
+    """Compare the models of a run from their samples."""
+    data = StateData.load(folder.data)
+    with folder.timed("analysis"):
+        analyse(
+            config, config.system.energy(), data, list(models(config, folder)), folder, reporter
+        )
+
+
+def models(config: DoubleWellConfig, folder: RunFolder) -> Iterator[Model]:
+    """Yield every network in every mode, with the folder of each."""
+    for network in config.networks:
+        for mode in config.training.modes:
+            yield Model(network, mode, _folder_of(folder, network) / mode)
+
+
+def _data(
+    config: DoubleWellConfig, energy: DoubleWell, folder: RunFolder, reporter: Reporter
+) -> StateData:
+    if folder.data.exists():
+        return StateData.load(folder.data)
+    start = np.zeros((2, energy.dim))
+    start[:, 0] = config.data.start
+    with reporter.stage("simulate both wells", config.data.n_steps) as advance:
+        sampler = MetropolisSampler(
+            energy,
+            start,
+            step=config.data.step,
+            moves="all",
+            seed=seed_for(config.seed, "walkers"),
+        )
+        trajectory = sampler.run(config.data.n_steps, stride=config.data.stride)
+        advance(config.data.n_steps)
+    data = StateData(
+        x=trajectory.x,
+        energy=trajectory.energy,
+        state=np.arange(2),
+        held_out=np.zeros(2, dtype=bool),
+        reference=np.empty((0, 1)),
+    )
+    data.save(folder.data)
+    return data
+
+
+def _train_first(
+    config: DoubleWellConfig,
+    energy: DoubleWell,
+    data: StateData,
+    network: str,
+    folder: RunFolder,
+    reporter: Reporter,
+) -> None:
+    frames = data.frames(held_out=False)
+    settings = config.flow.model_copy(update={"architecture": network})
+    flow = build_flow(settings, energy.dim, seed_for(config.seed, network), frames, n_dim=1)
+    _train(config, energy, frames, flow, _FIRST, network, folder, reporter)
+
+
+def _train_and_draw(
+    config: DoubleWellConfig,
+    energy: DoubleWell,
+    data: StateData,
+    model: Model,
+    folder: RunFolder,
+    reporter: Reporter,
+) -> None:
+    flow = load_flow(_folder_of(folder, model.network) / _FIRST, config.device)
+    frames = data.frames(held_out=False)
+    _train(config, energy, frames, flow, model.mode, model.network, folder, reporter)
+    with folder.timed("sampling"):
+        draw(
+            flow,
+            energy,
+            model.folder / "samples.h5",
+            config.sampling,
+            1.0,
+            seed_for(config.seed, f"latent {model.name}"),
+            f"draw {model.name}",
+            reporter,
+            columns=_sample_columns,
+            attributes={"system": "double-well", "model": model.name},
+        )
+
+
+def _train(
+    config: DoubleWellConfig,
+    energy: DoubleWell,
+    frames: Tensor,
+    flow: Flow,
+    part: str,
+    network: str,
+    folder: RunFolder,
+    reporter: Reporter,
+) -> None:
+    stages = config.training.first if part == _FIRST else config.training.modes[part]
+    with folder.timed("training"):
+        train(
+            flow.to(config.device),
+            energy,
+            config.training.schedule(stages, seed_for(config.seed, f"train {network} {part}")),
+            _folder_of(folder, network) / part,
+            f"train {network} {'by example' if part == _FIRST else part}",
+            reporter,
+            data=frames,
+            validation=None,
+            reaction_coordinate=_first_coordinate,
+        )
+
+
+def _first_coordinate(x: Tensor) -> Tensor:
+    return x[..., 0]
+
+
+def _sample_columns(x: Tensor) -> dict[str, np.ndarray]:
+    return {"r": _first_coordinate(x).cpu().numpy(), "discard": np.zeros(len(x), dtype=bool)}
+
+
+def _folder_of(folder: RunFolder, network: str) -> Path:
+    return folder.path / network.replace("(", "_").replace(")", "_")

@@ -1,0 +1,81 @@
+"""Estimates from a file of weighted samples, in flat memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bgfast.analysis.estimate import Estimate
+from bgfast.analysis.profiles import Profile, ProfileAccumulator
+from bgfast.analysis.weights import WeightAccumulator, WeightSummary
+from bgfast.experiments.config import AnalysisConfig
+from bgfast.sampling.store import read_columns
+
+
+@dataclass(frozen=True)
+class PlainEstimate:
+    """What plain importance weights say.
+
+    Parameters
+    ----------
+    weights
+        Summary of the weights.
+    profile
+        Free energy along the reaction coordinate.
+    delta_f
+        F(below the split) - F(above it), k_B T.
+    state_ess
+        Effective samples below and above the split.
+    """
+
+    weights: WeightSummary
+    profile: Profile
+    delta_f: Estimate
+    state_ess: tuple[float, float]
+
+
+def plain_estimate(path: Path, config: AnalysisConfig) -> PlainEstimate:
+    """Reweight the samples in ``path``; rows marked ``discard`` get weight 0 and are counted.
+
+    Errors are those of independent rows; for Sobol latents that is an upper bound.
+    """
+    weights = WeightAccumulator()
+    profile = ProfileAccumulator(config.bounds, config.n_bins, config.split)
+    shuffle = np.random.default_rng(0)
+    for columns in read_columns(path, "r", "log_w", "discard"):
+        # Neighbours in a Sobol sequence are spread out, rows a power of 2 apart are close together:
+        # the bootstrap's batches must not follow either.
+        order = shuffle.permutation(len(columns[0]))
+        r, log_w, discard = (column[order] for column in columns)
+        discard = discard.astype(bool)
+        weights.update(log_w, discard)
+        profile.update(r, np.where(discard, -np.inf, log_w))
+    return PlainEstimate(
+        weights.result(), profile.profile(), profile.delta_f(), profile.state_ess()
+    )
+
+
+def estimate_entry(estimate: Estimate) -> dict[str, float]:
+    """Return an estimate as it stands in summary.json."""
+    return {"value": estimate.value, "stderr": estimate.stderr}
+
+
+def profile_entry(profile: Profile) -> dict[str, Any]:
+    """Return a profile as it stands in summary.json."""
+    return {"r": profile.r, "f": profile.f, "stderr": profile.stderr}
+
+
+def weights_entry(weights: WeightSummary) -> dict[str, Any]:
+    """Return the weights' numbers as they stand in summary.json."""
+    return {
+        "n": weights.n,
+        "ess": weights.ess,
+        "max_weight": weights.max_weight,
+        "pareto_k": weights.pareto_k,
+        "log_z": estimate_entry(weights.log_z),
+        "nonfinite": weights.nonfinite,
+        "discarded": weights.discarded,
+    }

@@ -1,0 +1,87 @@
+"""References by quadrature for systems small enough to have them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.special import logsumexp
+
+from bgfast.analysis.comparison import exact_profile
+from bgfast.analysis.profiles import Profile
+from bgfast.energies import DoubleWell
+
+_REACH = 12.0
+_POINTS = 200_001
+
+
+@dataclass(frozen=True)
+class Exact:
+    """What is known about a system at one relative temperature.
+
+    Parameters
+    ----------
+    log_z
+        Log of the partition function, the integral of exp(-u / tau).
+    delta_f
+        F(above the split) - F(below it) in k_B T.
+    profile
+        Free energy along the coordinate, averaged over the bins as a histogram does; error 0.
+    """
+
+    log_z: float
+    delta_f: float
+    profile: Profile
+
+
+def double_well_exact(
+    energy: DoubleWell, tau: float, bounds: tuple[float, float], n_bins: int, split: float
+) -> Exact:
+    """Integrate the double well along x1 by the trapezoidal rule; the rest is Gaussian.
+
+    Parameters
+    ----------
+    energy
+        The system.
+    tau
+        Relative temperature.
+    bounds, n_bins
+        Range and bins of the profile along x1.
+    split
+        Value of x1 that divides the two states.
+    """
+    x, log_p = _log_boltzmann(energy, tau, -_REACH, _REACH, _POINTS)
+    gaussian = 0.5 * (energy.dim - 1) * math.log(2 * math.pi * tau / energy.k)
+    below = _log_integral(energy, tau, -_REACH, split)
+    above = _log_integral(energy, tau, split, _REACH)
+    return Exact(
+        log_z=_log_trapezoid(x, log_p) + gaussian,
+        delta_f=below - above,
+        profile=exact_profile(lambda r: _energy_along(energy, r) / tau, bounds, n_bins),
+    )
+
+
+def _log_integral(energy: DoubleWell, tau: float, low: float, high: float) -> float:
+    return _log_trapezoid(*_log_boltzmann(energy, tau, low, high, _POINTS))
+
+
+def _log_boltzmann(
+    energy: DoubleWell, tau: float, low: float, high: float, n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    x = np.linspace(low, high, n)
+    return x, -_energy_along(energy, x) / tau
+
+
+def _energy_along(energy: DoubleWell, x1: np.ndarray) -> np.ndarray:
+    at = torch.zeros(*x1.shape, energy.dim, dtype=torch.float64)
+    at[..., 0] = torch.from_numpy(x1)
+    u: np.ndarray = energy.energy(at).numpy()
+    return u
+
+
+def _log_trapezoid(x: np.ndarray, log_p: np.ndarray) -> float:
+    weight = np.full(len(x), x[1] - x[0])
+    weight[[0, -1]] *= 0.5
+    return float(logsumexp(log_p, b=weight))

@@ -1,0 +1,122 @@
+"""The folder of one run: what is in it, and how a killed run is continued."""
+
+from __future__ import annotations
+
+import json
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from bgfast._files import atomic_write
+from bgfast.errors import UserError
+from bgfast.experiments.config import to_toml
+
+
+class RunFolder:
+    """Files of one run, and the seconds spent on each of its stages.
+
+    A stage is finished when its file has its final name; a resumed run skips finished stages.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.toml"
+        self.data = self.path / "data.h5"
+        self.figures = self.path / "figures"
+        self.summary = self.path / "summary.json"
+        self.report = self.path / "report.html"
+        self._timings = self.path / "timings.json"
+
+    @classmethod
+    def open(cls, path: Path, config: BaseModel, *, resume: bool) -> RunFolder:
+        """Start a run in ``path``, or continue the one that is there.
+
+        Raises
+        ------
+        UserError
+            If the folder holds something and ``resume`` is not set, if there is nothing to resume,
+            or if the run there had another configuration.
+        """
+        folder = cls(path)
+        if folder.path.exists() and not folder.path.is_dir():
+            raise UserError(f"{path} is a file, not a folder; choose another --out")
+        if resume:
+            folder._check_same(config)
+            return folder
+        if folder.path.exists() and any(folder.path.iterdir()):
+            held = "already holds a run" if folder.config.exists() else "is not empty"
+            raise UserError(
+                f"{path} {held}; choose another --out"
+                + (", or continue it with --resume" if folder.config.exists() else "")
+            )
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            with atomic_write(folder.config) as file:
+                file.write_text(to_toml(config), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"cannot write to {path}: {error.strerror}") from None
+        return folder
+
+    def samples_at(self, tau: float) -> Path:
+        """Return the file of the samples drawn at relative temperature ``tau``."""
+        return self.path / ("samples.h5" if tau == 1 else f"samples-tau-{tau:g}.h5")
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the wall time of the block to ``stage``, also when it is interrupted."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = self.seconds()
+            seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
+            with atomic_write(self._timings) as file:
+                file.write_text(json.dumps(seconds, indent=1), encoding="utf-8")
+
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds spent per stage so far, resumed parts included."""
+        if not self._timings.exists():
+            return {}
+        timings: dict[str, float] = json.loads(self._timings.read_text(encoding="utf-8"))
+        return timings
+
+    def table(self) -> dict[str, Any]:
+        """Return the configuration of the run that is in this folder.
+
+        Raises
+        ------
+        UserError
+            If the folder holds no run.
+        """
+        if not self.config.exists():
+            raise UserError(f"{self.path} holds no run (no config.toml)")
+        return tomllib.loads(self.config.read_text(encoding="utf-8"))
+
+    def _check_same(self, config: BaseModel) -> None:
+        before, now = _flat(self.table()), _flat(tomllib.loads(to_toml(config)))
+        changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+        if changed:
+            raise UserError(
+                f"{self.path} was run with another configuration, it differs in "
+                f"{', '.join(changed)}; give the same settings, or another --out"
+            )
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

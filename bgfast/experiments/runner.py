@@ -1,0 +1,121 @@
+"""Run experiments by name: the table of what there is, and the commands on run folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bgfast.errors import UserError
+from bgfast.experiments import dimer, double_well
+from bgfast.experiments.config import RunConfig, preset_names, read_table, validated
+from bgfast.experiments.dimer_config import DimerConfig
+from bgfast.experiments.double_well_config import DoubleWellConfig
+from bgfast.experiments.folder import RunFolder
+from bgfast.experiments.progress import Reporter
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One kind of run.
+
+    Parameters
+    ----------
+    config
+        Model of its configuration.
+    run
+        Does all of it in a folder.
+    analyse
+        Does the estimates and the report again, from the samples in the folder.
+    sample
+        Draws more samples into a file, or ``None`` if that makes no sense for it.
+    """
+
+    config: type[RunConfig]
+    run: Callable[[Any, RunFolder, Reporter], None]
+    analyse: Callable[[Any, RunFolder, Reporter], None]
+    sample: Callable[..., None] | None = None
+
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "dimer": Experiment(DimerConfig, dimer.run, dimer.analyse_run, dimer.sample_run),
+    "double-well": Experiment(DoubleWellConfig, double_well.run, double_well.analyse_run),
+}
+
+
+def run_experiment(
+    source: str,
+    *,
+    out: Path | None = None,
+    quick: bool = False,
+    overrides: tuple[str, ...] = (),
+    resume: bool = False,
+    reporter: Reporter | None = None,
+) -> RunFolder:
+    """Run a preset or a TOML file; see the command ``bgfast run``.
+
+    Raises
+    ------
+    UserError
+        If the configuration is wrong, or the folder cannot be used.
+    """
+    table = read_table(source, quick=quick, overrides=overrides)
+    experiment, config = _experiment(table, source)
+    folder = RunFolder.open(out or Path("runs") / Path(source).stem, config, resume=resume)
+    with reporter or Reporter() as shown:
+        experiment.run(config, folder, shown)
+    return folder
+
+
+def analyze_run(path: Path, reporter: Reporter | None = None) -> RunFolder:
+    """Do the analysis of the run in ``path`` again; see ``bgfast analyze``."""
+    folder = RunFolder(path)
+    experiment, config = _experiment(folder.table(), str(folder.config))
+    with reporter or Reporter() as shown:
+        experiment.analyse(config, folder, shown)
+    return folder
+
+
+def sample_run(
+    path: Path,
+    out: Path,
+    *,
+    n_samples: int,
+    tau: float,
+    seed: int,
+    reporter: Reporter | None = None,
+) -> None:
+    """Draw samples from the flow of the run in ``path`` into ``out``; see ``bgfast sample``.
+
+    Raises
+    ------
+    UserError
+        If there is no such run, ``out`` exists, or tau is not positive.
+    """
+    folder = RunFolder(path)
+    experiment, config = _experiment(folder.table(), str(folder.config))
+    if experiment.sample is None:
+        raise UserError(f"{path} holds several networks; bgfast sample needs a run with one")
+    if out.exists():
+        raise UserError(f"{out} exists already; choose another --out")
+    if not 0 < tau < float("inf"):
+        raise UserError(f"--tau must be positive and finite, got {tau}")
+    with reporter or Reporter() as shown:
+        experiment.sample(
+            config, folder, out, n_samples=n_samples, tau=tau, seed=seed, reporter=shown
+        )
+
+
+def preset_descriptions() -> dict[str, str]:
+    """Return name -> description of every preset."""
+    return {name: str(read_table(name).get("description", "")) for name in preset_names()}
+
+
+def _experiment(table: dict[str, Any], source: str) -> tuple[Experiment, RunConfig]:
+    name = table.get("experiment")
+    if name not in EXPERIMENTS:
+        known = ", ".join(repr(n) for n in EXPERIMENTS)
+        raise UserError(f"{source}: experiment must be one of {known}, got {name!r}")
+    experiment = EXPERIMENTS[name]
+    return experiment, validated(experiment.config, table, source)

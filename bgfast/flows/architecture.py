@@ -1,0 +1,156 @@
+"""Flows from the strings of the slides: ``architecture("N10S", dim=2)``."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bgfast.flows.base import Flow, Sequential
+from bgfast.flows.parser import parse
+from bgfast.flows.registry import LAYERS, LayerSettings
+from bgfast.flows.splits import make_split, reorder
+from bgfast.flows.whitening import Whitening
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def architecture(
+    spec: str,
+    dim: int,
+    hidden: Sequence[int] = (200, 200, 200),
+    activation: str = "tanh",
+    *,
+    activation_scale: str | None = None,
+    split: str = "even-odd",
+    n_dim: int = 2,
+    whitening: Whitening | None = None,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Sequential:
+    """Build the flow a string like ``"R8"``, ``"N10S"`` or ``"(RN)2"`` describes.
+
+    A letter is a layer (see :data:`bgfast.flows.LAYERS`; N: NICE, R: RealNVP, S: Scaling), a number
+    repeats the letter or group before it. As in the published code the string reads from x to z:
+    in "N10S" the scaling acts on z first, then come ten NICE blocks. N and R are blocks of two
+    coupling steps, so that each transforms every coordinate.
+
+    Parameters
+    ----------
+    spec
+        Architecture string.
+    dim
+        Number of coordinates.
+    hidden
+        Widths of the hidden layers of every conditioner network. (``nl_layers`` of the published
+        code counts the output layer too: its 3 are two hidden layers.)
+    activation
+        ``"tanh"``, ``"relu"`` or ``"silu"``.
+    activation_scale
+        Activation of the log-scale networks, if it differs.
+    split
+        ``"even-odd"``: every block splits by coordinate number, as published.
+        ``"particle"``: random halves of the particles, different from block to block.
+    n_dim
+        Coordinates per particle, for ``split="particle"``.
+    whitening
+        A :class:`Whitening` to put next to x; a copy of it, in ``dtype``, becomes part of the flow.
+    seed
+        Seed of the splits and initial weights. The global random state is left alone.
+    dtype
+        ``torch.float32`` or ``torch.float64``.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not as described; a spec error names the offending character.
+    """
+    if dtype not in DTYPES.values():
+        raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
+    if whitening is not None and whitening.dim != dim:
+        raise ValueError(f"whitening has dim={whitening.dim}, the flow has dim={dim}")
+    generator = torch.Generator().manual_seed(seed)
+    natural = torch.arange(dim)
+    current = natural
+    flows: list[Flow] = []
+
+    def change_order(wanted: Tensor) -> None:
+        nonlocal current
+        if (permutation := reorder(current, wanted)) is not None:
+            flows.append(permutation)
+        current = wanted
+
+    for letter in reversed(parse(spec, LAYERS)):
+        layer = LAYERS[letter]
+        order, n_first = natural, dim
+        if layer.coupling:
+            halves = make_split(split, dim, n_dim, generator)
+            order, n_first = halves.order, halves.n_first
+        change_order(order)
+        settings = LayerSettings(
+            dim, tuple(hidden), activation, activation_scale, n_first, generator, dtype
+        )
+        flows.append(layer.build(settings))
+    change_order(natural)
+    if whitening is not None:
+        flows.append(copy.deepcopy(whitening).to(dtype))
+    config = {
+        "spec": spec,
+        "dim": dim,
+        "hidden": list(hidden),
+        "activation": activation,
+        "activation_scale": activation_scale,
+        "split": split,
+        "n_dim": n_dim,
+        "whitening": None if whitening is None else whitening.kind,
+        "seed": seed,
+    }
+    return Sequential(*flows, config=config)
+
+
+def from_config(config: Mapping[str, Any]) -> Sequential:
+    """Build the architecture described by :attr:`Sequential.config`, ready for ``load_state_dict``.
+
+    Weights are the initial ones and a whitening is the identity until a state is loaded.
+
+    Raises
+    ------
+    ValueError
+        If a key is missing or unknown, or the dtype is unknown.
+    """
+    expected = set(inspect.signature(architecture).parameters)
+    if set(config) != expected:
+        wrong = sorted(expected.symmetric_difference(config))
+        raise ValueError(f"flow config has missing or unknown keys: {', '.join(wrong)}")
+    if config["dtype"] not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {config['dtype']!r}")
+    dtype = DTYPES[config["dtype"]]
+    kind = config["whitening"]
+    whitening = None if kind is None else Whitening(config["dim"], kind, dtype=dtype)
+    return architecture(**{**config, "whitening": whitening, "dtype": dtype})
+
+
+def describe(flow: Sequential) -> str:
+    """Return one line about a flow made by :func:`architecture`, with its number of parameters."""
+    config = flow.config
+    activation = config["activation"]
+    if config["activation_scale"] not in (None, activation):
+        activation += f" (scale: {config['activation_scale']})"
+    parts = [
+        f"{config['spec']}, dim {flow.dim}",
+        f"hidden {'x'.join(map(str, config['hidden'])) or 'none'} {activation}",
+        f"{config['split']} split",
+        f"{config['whitening'] or 'no'} whitening",
+        config["dtype"],
+        f"{n_parameters(flow):,} parameters",
+    ]
+    return ", ".join(parts)
+
+
+def n_parameters(flow: Flow) -> int:
+    """Return the number of trainable numbers in ``flow``."""
+    return sum(p.numel() for p in flow.parameters() if p.requires_grad)

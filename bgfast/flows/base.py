@@ -1,0 +1,178 @@
+"""The contract every flow keeps: value and log-determinant together, in both directions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+# Without autograd, rows are worked through in pieces whose activations stay in a core's cache.
+_ROWS_PER_THREAD = 2048
+
+
+class Flow(nn.Module, ABC):
+    """An invertible map between latent z and configuration x.
+
+    A subclass implements :meth:`_forward` and :meth:`_inverse` on ``[n, dim]``; this class checks
+    the input and takes care of leading batch dimensions.
+
+    Parameters
+    ----------
+    dim
+        Number of coordinates of z and of x.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
+            raise ValueError(f"dim must be a positive integer, got {dim!r}")
+        self.dim = dim
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Map latent ``z[..., dim]`` to ``x[..., dim]`` and ``log|det dx/dz|[...]``.
+
+        Raises
+        ------
+        TypeError
+            If ``z`` is not a tensor of the flow's own floating dtype.
+        ValueError
+            If the last dimension is not ``dim``.
+        """
+        rows = self._rows(z, "z")
+        x, logdet = self._in_pieces(rows, inverse=False)
+        return x.reshape(z.shape), logdet.reshape(z.shape[:-1])
+
+    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``x[..., dim]`` to latent ``z[..., dim]`` and ``log|det dz/dx|[...]``.
+
+        Raises
+        ------
+        TypeError
+            If ``x`` is not a tensor of the flow's own floating dtype.
+        ValueError
+            If the last dimension is not ``dim``.
+        """
+        rows = self._rows(x, "x")
+        z, logdet = self._in_pieces(rows, inverse=True)
+        return z.reshape(x.shape), logdet.reshape(x.shape[:-1])
+
+    @abstractmethod
+    def _forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``z[n, dim]`` to ``x[n, dim]`` and ``log|det dx/dz|[n]``."""
+
+    @abstractmethod
+    def _inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``x[n, dim]`` to ``z[n, dim]`` and ``log|det dz/dx|[n]``."""
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Floating dtype of parameters and buffers; ``None`` if the flow has none."""
+        for tensor in self._tensors():
+            if tensor.is_floating_point():
+                return tensor.dtype
+        return None
+
+    def extra_repr(self) -> str:
+        """Show the dimension in ``repr``."""
+        return f"dim={self.dim}"
+
+    def _tensors(self) -> Iterator[Tensor]:
+        yield from self.parameters()
+        yield from self.buffers()
+
+    def _rows(self, value: Tensor, name: str) -> Tensor:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+        if not value.is_floating_point():
+            raise TypeError(f"{name} must be a floating-point tensor, got {value.dtype}")
+        if value.ndim < 1 or value.shape[-1] != self.dim:
+            raise ValueError(
+                f"{name} must have shape [..., {self.dim}] for this flow, got {list(value.shape)}"
+            )
+        dtype = self.dtype
+        if dtype is not None and value.dtype != dtype:
+            raise TypeError(
+                f"{name} is {value.dtype}, but the flow's parameters are {dtype}: "
+                f"convert one of them (nothing is cast silently)"
+            )
+        return value.reshape(-1, self.dim) if value.ndim != 2 else value
+
+    def _in_pieces(self, rows: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
+        transform = self._inverse if inverse else self._forward
+        piece = _ROWS_PER_THREAD * torch.get_num_threads()
+        if torch.is_grad_enabled() or rows.shape[0] <= piece or rows.device.type != "cpu":
+            return transform(rows)
+        values, logdets = zip(*map(transform, torch.split(rows, piece)), strict=True)
+        return torch.cat(values), torch.cat(logdets)
+
+
+class Sequential(Flow):
+    """Flows applied one after another, from latent to configuration.
+
+    Parameters
+    ----------
+    *flows
+        At least one flow; ``forward`` applies them in this order. All have the same ``dim``.
+    config
+        Arguments of :func:`bgfast.flows.architecture` that rebuild this flow, kept for checkpoints.
+    """
+
+    def __init__(self, *flows: Flow, config: dict[str, Any] | None = None) -> None:
+        if not flows:
+            raise ValueError("Sequential needs at least one flow")
+        for flow in flows:
+            if not isinstance(flow, Flow):
+                raise TypeError(f"Sequential takes flows, got {type(flow).__name__}")
+        dims = [flow.dim for flow in flows]
+        if len(set(dims)) > 1:
+            raise ValueError(f"flows in a Sequential must have the same dim, got {dims}")
+        super().__init__(dims[0])
+        self.flows = nn.ModuleList(flows)
+        self._config = config
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Plain values from which :func:`bgfast.flows.from_config` builds the same architecture.
+
+        Raises
+        ------
+        ValueError
+            If this flow was not made by :func:`bgfast.flows.architecture`.
+        """
+        if self._config is None:
+            raise ValueError("only a flow made by bgfast.flows.architecture has a config")
+        return {**self._config, "dtype": str(self.dtype).removeprefix("torch.")}
+
+    def _forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        logdet = z.new_zeros(z.shape[0])
+        for flow in self._flows():
+            z, step = flow._forward(z)
+            logdet = logdet + step
+        return z, logdet
+
+    def _inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        logdet = x.new_zeros(x.shape[0])
+        for flow in reversed(self._flows()):
+            x, step = flow._inverse(x)
+            logdet = logdet + step
+        return x, logdet
+
+    def _flows(self) -> list[Flow]:
+        return [cast(Flow, flow) for flow in self.flows]
+
+
+class Inverse(Flow):
+    """The flow with its two directions exchanged."""
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__(flow.dim)
+        self.flow = flow
+
+    def _forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return self.flow._inverse(z)
+
+    def _inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.flow._forward(x)

@@ -1,0 +1,95 @@
+"""The dense network that computes the shift or the log-scale of a coupling step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+# tanh and relu need only their result for the backward pass, and a linear layer does not need its
+# own output: working in place is exact under autograd too, and saves a pass over memory.
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh_,
+    "relu": torch.relu_,
+    "silu": functional.silu,
+}
+
+
+class Conditioner(nn.Module):
+    """Dense network with a linear output layer.
+
+    Weights are Glorot-uniform, biases zero, as in the published code (Keras' default).
+
+    Parameters
+    ----------
+    n_in, n_out
+        Number of inputs and outputs.
+    hidden
+        Widths of the hidden layers; may be empty.
+    activation
+        ``"tanh"``, ``"relu"`` or ``"silu"``, after each hidden layer.
+    output_gain
+        Factor on the initial weights of the output layer; 0 makes the initial output zero.
+    generator
+        Source of the initial weights; the global random state is left alone.
+    dtype
+        Floating dtype of the weights. They are drawn in float64, so that one seed gives the same
+        network (up to rounding) in every dtype.
+
+    Raises
+    ------
+    ValueError
+        If the activation is unknown or a width is not a positive integer.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        hidden: Sequence[int],
+        activation: str = "tanh",
+        *,
+        output_gain: float = 1.0,
+        generator: torch.Generator,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}"
+            )
+        if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in hidden):
+            raise ValueError(f"hidden must be positive integers, got {tuple(hidden)!r}")
+        self.activation = activation
+        sizes = [n_in, *hidden, n_out]
+        gains = [1.0] * len(hidden) + [output_gain]
+        self.layers = nn.ModuleList(
+            _linear(a, b, gain, generator, dtype)
+            for (a, b), gain in zip(pairwise(sizes), gains, strict=True)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``x[n, n_in]`` to ``[n, n_out]``."""
+        activate = ACTIVATIONS[self.activation]
+        *hidden, output = (cast(nn.Linear, layer) for layer in self.layers)
+        for layer in hidden:
+            x = activate(functional.linear(x, layer.weight, layer.bias))
+        return functional.linear(x, output.weight, output.bias)
+
+
+def _linear(
+    n_in: int, n_out: int, gain: float, generator: torch.Generator, dtype: torch.dtype
+) -> nn.Linear:
+    # By way of "meta": nn.Linear's own initialisation would draw from the global generator.
+    layer = nn.Linear(n_in, n_out, device="meta", dtype=dtype).to_empty(device="cpu")
+    bound = gain * (6.0 / (n_in + n_out)) ** 0.5
+    weight = torch.empty(n_out, n_in, dtype=torch.float64)
+    weight.uniform_(-1.0, 1.0, generator=generator).mul_(bound)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.zero_()
+    return layer

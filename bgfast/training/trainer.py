@@ -1,0 +1,295 @@
+"""Run a training schedule: steps, metrics, checkpoints, resume."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from bgfast.errors import UserError
+from bgfast.training.batches import LatentRows, ShuffledRows, independent_seeds
+from bgfast.training.checkpoint import (
+    CheckpointError,
+    load_checkpoint,
+    require_same,
+    save_checkpoint,
+)
+from bgfast.training.health import (
+    inverse_error,
+    stop_if_not_invertible,
+    stop_if_rows_are_bad,
+    stop_if_steps_are_skipped,
+)
+from bgfast.training.inputs import checked_inputs
+from bgfast.training.losses import ml_loss
+from bgfast.training.metrics import MetricsFile, Window
+from bgfast.training.objective import TERMS, Objective, ReactionCoordinate
+from bgfast.training.schedule import Stage, TrainingConfig
+
+if TYPE_CHECKING:
+    from bgfast.energies import Energy
+    from bgfast.flows import Flow
+
+Metrics = dict[str, float | int | None]
+Progress = Callable[[int, int, Metrics], None]
+
+CHECKPOINT = "checkpoint.pt"
+METRICS = "metrics.jsonl"
+_VALIDATION_ROWS = 8192
+
+
+class Trainer:
+    """Trains a flow by the stages of a schedule.
+
+    Parameters
+    ----------
+    flow
+        Flow to train, in place; its parameters set device and dtype.
+    energy
+        Reduced energy; needed by stages with ``w_kl`` or ``w_rc``.
+    config
+        The schedule.
+    data
+        Examples, ``[n, dim]``; needed by stages with ``w_ml``.
+    data_weights
+        Weights >= 0 of the examples, ``[n]``.
+    validation
+        Held-out examples, ``[m, dim]``, whose mean -log q is logged.
+    reaction_coordinate
+        ``x[n, dim] -> R[n]``, differentiable; needed by stages with ``w_rc``.
+    out
+        Folder for ``metrics.jsonl`` and ``checkpoint.pt``; nothing is written without it.
+    progress
+        Called as ``progress(step, total_steps, metrics)`` with every line of metrics.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument that a stage needs is missing or has the wrong shape, dtype or values.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        energy: Energy | None,
+        config: TrainingConfig,
+        data: Tensor | None = None,
+        data_weights: Tensor | None = None,
+        validation: Tensor | None = None,
+        reaction_coordinate: ReactionCoordinate | None = None,
+        out: Path | str | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.flow, self.config = flow, config
+        self._parameters = [p for p in flow.parameters() if p.requires_grad]
+        inputs = checked_inputs(
+            flow, energy, config, data, data_weights, validation, reaction_coordinate
+        )
+        self._data, self._weights, self._validation = inputs
+        self._objective = Objective(flow, energy, config, reaction_coordinate)
+        self._out = None if out is None else Path(out)
+        self._progress = progress
+
+        like = self._parameters[0]
+        data_seed, latent_seed = independent_seeds(config.seed, 2)
+        self._rows = None if self._data is None else ShuffledRows(len(self._data), data_seed)
+        self._latent = LatentRows(flow.dim, latent_seed, like.dtype, like.device)
+        self._window = Window((*TERMS, "grad_norm", "skipped"))
+        self.step = 0
+
+    def run(self, *, resume: bool = False) -> Metrics:
+        """Train to the end of the schedule.
+
+        Parameters
+        ----------
+        resume
+            Go on from the checkpoint in ``out``; bit for bit as if there had been no break, on
+            the same device and number of threads.
+
+        Returns
+        -------
+        dict
+            The last line of metrics: step, stage, the terms of :data:`objective.TERMS` as means
+            over the steps since the line before, grad_norm (before clipping), skipped (share of
+            steps without an update because the gradient was not finite), validation_nll and
+            validation_nonfinite (share of held-out rows it leaves out), inverse_error (median
+            |z - inverse(forward(z))| after the last step), lr, samples_per_s.
+
+        Raises
+        ------
+        TrainingError
+            If more than ``max_nonfinite`` of a step's rows or of the steps' gradients were not
+            finite, or the flow is no longer invertible in its precision.
+        UserError
+            If ``out`` holds a run already and ``resume`` is False.
+        CheckpointError
+            If the checkpoint cannot be read or belongs to another training.
+        """
+        optimizer, keep_bytes = self._start(resume)
+        file = MetricsFile(None if self._out is None else self._out / METRICS, keep_bytes)
+        metrics: Metrics = {}
+        try:
+            window_start = self.step, time.perf_counter()
+            while self.step < self.config.total_steps:
+                index, in_stage = self.config.locate(self.step)
+                stage = self.config.stages[index]
+                if in_stage == 0:
+                    optimizer = self._optimizer()
+                lr = stage.lr_at(in_stage)
+                latent = self._train_step(stage, optimizer, lr)
+                self.step += 1
+                last = self.step == self.config.total_steps
+                stage_ends = in_stage + 1 == stage.steps
+                if last or stage_ends or self.step % self.config.log_every == 0:
+                    metrics = self._read_window(index, lr, *window_start)
+                    if latent is not None:
+                        error = inverse_error(self.flow, latent)
+                        stop_if_not_invertible(error, self.step - 1)
+                        metrics["inverse_error"] = error
+                    file.write(metrics)
+                    if self._progress is not None:
+                        self._progress(self.step, self.config.total_steps, metrics)
+                    window_start = self.step, time.perf_counter()
+                if last or self.step % self.config.checkpoint_every == 0:
+                    self._checkpoint(optimizer, file.n_bytes)
+        finally:
+            file.close()
+        return metrics
+
+    def _train_step(
+        self, stage: Stage, optimizer: torch.optim.Optimizer, lr: float
+    ) -> Tensor | None:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        examples = self._examples(stage.batch_ml) if stage.w_ml > 0 else None
+        latent = self._latent.draw(stage.batch_kl, stage.tau) if stage.generates else None
+        terms = self._objective(stage, examples, latent)
+        optimizer.zero_grad()
+        terms["loss"].backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, stage.clip)
+        usable = bool(torch.isfinite(norm))
+        if usable:
+            optimizer.step()
+        terms["grad_norm"] = norm
+        terms["skipped"] = norm.new_tensor(0.0 if usable else 1.0)
+        self._window.add(terms, like=norm)
+        return None if latent is None else latent[0]
+
+    def _examples(self, batch: int) -> tuple[Tensor, Tensor | None]:
+        assert self._data is not None
+        assert self._rows is not None
+        rows = self._rows.take(batch).to(self._data.device)
+        return self._data[rows], None if self._weights is None else self._weights[rows]
+
+    def _optimizer(self) -> torch.optim.Adam:
+        # Fused: one call for all parameters; the loop over many small ones would cost more.
+        return torch.optim.Adam(self._parameters, fused=True)
+
+    def _read_window(self, stage_index: int, lr: float, first_step: int, started: float) -> Metrics:
+        stage = self.config.stages[stage_index]
+        columns = self._window.read()
+        seconds = time.perf_counter() - started
+        stop_if_rows_are_bad(columns["nonfinite"], self.step, self.config.max_nonfinite)
+        stop_if_steps_are_skipped(
+            columns["skipped"], self.step, self.config.log_every, self.config.max_nonfinite
+        )
+        metrics: Metrics = {"step": self.step, "stage": stage_index}
+        for name, values in columns.items():
+            finite = values[torch.isfinite(values)]
+            metrics[name] = float(finite.mean()) if len(finite) else None
+        if self._validation is not None:
+            metrics |= self._validate(self._validation)
+        metrics["lr"] = lr
+        rows = (stage.w_ml > 0) * stage.batch_ml + stage.generates * stage.batch_kl
+        metrics["samples_per_s"] = (self.step - first_step) * rows / seconds
+        self._window.clear()
+        return metrics
+
+    def _validate(self, validation: Tensor) -> Metrics:
+        total, n_left_out = 0.0, 0
+        with torch.no_grad():
+            for part in torch.split(validation, _VALIDATION_ROWS):
+                loss = ml_loss(self.flow, part)
+                total += float(loss.value) * (len(part) - int(loss.n_left_out))
+                n_left_out += int(loss.n_left_out)
+        n_used = len(validation) - n_left_out
+        nll = total / n_used if n_used else None
+        return {"validation_nll": nll, "validation_nonfinite": n_left_out / len(validation)}
+
+    def _start(self, resume: bool) -> tuple[torch.optim.Optimizer, int]:
+        if resume:
+            if self._out is None:
+                raise ValueError("resume needs the folder out that holds the checkpoint")
+            return self._load(self._out / CHECKPOINT)
+        optimizer = self._optimizer()
+        if self._out is not None:
+            for name in (CHECKPOINT, METRICS):
+                if (self._out / name).exists():
+                    raise UserError(
+                        f"{self._out} holds a run already ({name}); resume it or use another folder"
+                    )
+            self._out.mkdir(parents=True, exist_ok=True)
+        self._save(optimizer, 0)  # so that a run can be resumed however early it stops
+        return optimizer, 0
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "flow_config": _flow_config(self.flow),
+            "data": None if self._data is None else list(self._data.shape),
+        }
+
+    def _checkpoint(self, optimizer: torch.optim.Optimizer, metrics_bytes: int) -> None:
+        if len(self._window):  # never replace a good checkpoint by a bad one
+            shares = self._window.read()["nonfinite"]
+            stop_if_rows_are_bad(shares, self.step, self.config.max_nonfinite)
+        self._save(optimizer, metrics_bytes)
+
+    def _save(self, optimizer: torch.optim.Optimizer, metrics_bytes: int) -> None:
+        if self._out is None:
+            return
+        generators = {"latent": self._latent.state_dict()}
+        if self._rows is not None:
+            generators["rows"] = self._rows.state_dict()
+        state = {
+            **self._identity(),
+            "flow": self.flow.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "step": self.step,
+            "generators": generators,
+            "metrics": {"bytes": metrics_bytes, "window": self._window.state()},
+        }
+        save_checkpoint(self._out / CHECKPOINT, state)
+
+    def _load(self, path: Path) -> tuple[torch.optim.Optimizer, int]:
+        state = load_checkpoint(path)
+        for key, current in self._identity().items():
+            require_same(path, "training", {key: state[key]}, {key: current})
+        try:
+            self.flow.load_state_dict(state["flow"])
+            self.step = state["step"]
+            optimizer = self._optimizer()
+            optimizer.load_state_dict(state["optimizer"])
+            self._latent.load_state_dict(state["generators"]["latent"])
+            if self._rows is not None:
+                self._rows.load_state_dict(state["generators"]["rows"])
+            device = self._parameters[0].device
+            self._window.load_state([row.to(device) for row in state["metrics"]["window"]])
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            message = str(error).partition("\n")[0]
+            raise CheckpointError(
+                f"{path} does not fit this flow and optimizer ({message}); build the flow as for "
+                "the first run, or start in another folder"
+            ) from None
+        return optimizer, state["metrics"]["bytes"]
+
+
+def _flow_config(flow: Flow) -> Any:
+    try:
+        return getattr(flow, "config", None)
+    except ValueError:  # a flow put together by hand has none
+        return None

@@ -1,0 +1,192 @@
+"""Sorting points into boxes of equal width, at most O(n) boxes whatever the range."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bgfast_kernels.cpu import jit, parallel_rows
+from bgfast_kernels.kde.reflection import Walls
+from bgfast_kernels.kde.tables import HALF_WIDTH, REACH
+
+Float = NDArray[np.float64]
+Int = NDArray[np.int32]
+
+_MIN_ROWS = 16384  # fewest points worth a thread
+
+
+class Boxed(NamedTuple):
+    """Points in the order of their boxes.
+
+    ``start[b] : start[b + 1]`` are the points of box b. The last box holds points too far from
+    everything to interact. ``rank[i]`` is the place of point i; ``t`` holds the coordinates within
+    the boxes, in [-1, 1], in the order of the boxes.
+    """
+
+    start: Int
+    rank: Int
+    t: Float
+
+    @property
+    def n_inside(self) -> int:
+        """Number of points that lie in a box."""
+        return int(self.start[-2])
+
+
+def sort_into_boxes(query: Float, points: Float, bandwidth: float) -> tuple[Boxed, Boxed]:
+    """Sort targets and sources into one set of boxes ``2 HALF_WIDTH`` bandwidths wide.
+
+    Raises
+    ------
+    ValueError
+        If a target or a source is not finite.
+    """
+    same = points is query
+    width = 2 * HALF_WIDTH * bandwidth
+    lo_q, hi_q = _checked_range(query, "points" if same else "query")
+    lo_p, hi_p = (lo_q, hi_q) if same else _checked_range(points, "points")
+    # Only where a source and a target are within reach of each other is there work to do.
+    reach = REACH * width
+    lo = max(min(lo_q, lo_p), max(lo_q, lo_p) - reach)
+    hi = min(max(hi_q, hi_p), min(hi_q, hi_p) + reach)
+    with np.errstate(over="ignore"):
+        n_boxes = max(0.0, float(np.float64(hi) - lo)) / width + 1
+    if n_boxes <= _most_boxes(len(query) + len(points)):
+        assigned = [_lattice(x, lo, width, int(n_boxes)) for x in _unique(query, points)]
+        boxed = [_counting_sort(box, t, int(n_boxes)) for box, t in assigned]
+    else:
+        boxed = _boxes_without_gaps(query, points, width)
+    return boxed[0], boxed[-1]
+
+
+def has_lattice(walls: Walls, bandwidth: float, n: int) -> bool:
+    """Return whether boxes from wall to wall are few enough for ``n`` points."""
+    return (walls.hi - walls.lo) / (2 * HALF_WIDTH * bandwidth) + 1 <= _most_boxes(n)
+
+
+def sort_between_walls(
+    query: Float, points: Float, bandwidth: float, walls: Walls
+) -> tuple[Boxed, Boxed, float]:
+    """Sort targets and sources into boxes that fill the space between two walls.
+
+    Returns
+    -------
+    targets, sources, half_width
+        The third is half the width of a box in bandwidths.
+
+    Raises
+    ------
+    ValueError
+        If a target or a source is not finite.
+    """
+    length = walls.hi - walls.lo
+    n_boxes = math.ceil(length / (2 * HALF_WIDTH * bandwidth))
+    both = _unique(query, points)
+    for x, name in zip(both, ("points",) if len(both) == 1 else ("query", "points"), strict=True):
+        _checked_range(x, name)
+    width = length / n_boxes
+    boxed = [_counting_sort(*_lattice(x, walls.lo, width, n_boxes), n_boxes) for x in both]
+    return boxed[0], boxed[-1], 0.5 * width / bandwidth
+
+
+def _most_boxes(n: int) -> int:
+    return 4 * n + 64
+
+
+def _unique(query: Float, points: Float) -> list[Float]:
+    return [query] if points is query else [query, points]
+
+
+def _checked_range(x: Float, name: str) -> tuple[float, float]:
+    lo, hi = _range(x)
+    if not (np.isfinite(lo) and np.isfinite(hi)):
+        i = int(np.flatnonzero(~np.isfinite(x))[0])
+        raise ValueError(f"{name} must be finite, got {x[i]} at index {i}; leave such points out")
+    return lo, hi
+
+
+@jit(fastmath={"nsz", "reassoc"})  # type: ignore[untyped-decorator]
+def _range(x: Float) -> tuple[float, float]:
+    lo, hi, poison = x[0], x[0], 0.0
+    for i in range(len(x)):
+        lo = min(lo, x[i])
+        hi = max(hi, x[i])
+        poison += x[i] * 0.0  # NaN for NaN and infinity
+    return lo + poison, hi + poison
+
+
+def _lattice(x: Float, origin: float, width: float, n_boxes: int) -> tuple[Int, Float]:
+    box, t = np.empty(len(x), np.int32), np.empty(len(x))
+    parallel_rows(_assign, len(x), x, origin, 1 / width, n_boxes, box, t, min_rows=_MIN_ROWS)
+    return box, t
+
+
+@jit
+def _assign(
+    start: int,
+    stop: int,
+    x: Float,
+    origin: float,
+    inverse_width: float,
+    n_boxes: int,
+    box: Int,
+    t: Float,
+) -> None:
+    for i in range(start, stop):
+        y = min(max((x[i] - origin) * inverse_width, -1.0), n_boxes + 1.0)
+        # The end itself, and what rounding puts behind it, belongs to the last box.
+        floor = min(np.floor(y), n_boxes - 1.0) if y < n_boxes + 1e-6 else np.floor(y)
+        t[i] = 2.0 * (y - floor) - 1.0
+        box[i] = n_boxes if floor < 0.0 or floor >= n_boxes else np.int32(floor)
+
+
+def _boxes_without_gaps(query: Float, points: Float, width: float) -> list[Boxed]:
+    """Return points in boxes numbered without the gaps that no interaction bridges."""
+    everything = np.concatenate(_unique(query, points))
+    order = np.argsort(everything, kind="stable")
+    box, t = np.empty(len(order), np.int32), np.empty(len(order))
+    n_boxes = _assign_sorted(everything, order, width, box, t)
+    m = len(query)
+    parts = [slice(0, m)] if points is query else [slice(0, m), slice(m, None)]
+    return [_counting_sort(box[part], t[part], n_boxes) for part in parts]
+
+
+@jit
+def _assign_sorted(x: Float, order: NDArray[np.int64], width: float, box: Int, t: Float) -> int:
+    first = previous = x[order[0]]
+    base = last = 0
+    for i in order:
+        if x[i] - previous > REACH * width:
+            first = x[i]
+            base = last + REACH + 1
+        y = (x[i] - first) / width
+        floor = np.floor(y)
+        last = base + int(floor)
+        box[i] = last
+        t[i] = 2.0 * (y - floor) - 1.0
+        previous = x[i]
+    return last + 1
+
+
+def _counting_sort(box: Int, t: Float, n_boxes: int) -> Boxed:
+    start = np.zeros(n_boxes + 2, np.int32)
+    rank, sorted_t = np.empty(len(box), np.int32), np.empty(len(box))
+    _place(box, t, start, np.zeros(n_boxes + 1, np.int32), rank, sorted_t)
+    return Boxed(start, rank, sorted_t)
+
+
+@jit
+def _place(box: Int, t: Float, start: Int, filled: Int, rank: Int, sorted_t: Float) -> None:
+    for i in range(len(box)):
+        start[box[i] + 1] += 1
+    for b in range(len(filled)):
+        start[b + 1] += start[b]
+        filled[b] = start[b]
+    for i in range(len(box)):
+        place = filled[box[i]]
+        filled[box[i]] = place + 1
+        rank[i] = place
+        sorted_t[place] = t[i]

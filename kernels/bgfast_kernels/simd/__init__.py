@@ -1,0 +1,42 @@
+"""Vectors of one SIMD register as a numba type, for kernels whose lanes are samples.
+
+LLVM vectorises an inner loop over samples only behind run-time checks that no two rows of a buffer
+overlap, and keeps accumulators in memory. Here a kernel says what it means: a :class:`Lanes` value
+holds one number for each of ``WIDTH_BYTES / itemsize`` samples, arithmetic on it is one
+instruction, and LLVM keeps it in a register. Machines with narrower registers split it.
+
+The arithmetic keeps NaN: nothing here assumes finite numbers.
+
+Vectors are loaded from and stored to flat contiguous arrays at an element offset; bounds are not
+checked.
+"""
+
+from bgfast_kernels.simd.arithmetic import (
+    any_less,
+    fma,
+    larger,
+    reciprocal,
+    root,
+    smaller,
+    where_less,
+)
+from bgfast_kernels.simd.lanes import WIDTH_BYTES, Lanes, lanes_in
+from bgfast_kernels.simd.memory import load, prefetch, spread, store, transpose_tile
+
+__all__ = [
+    "WIDTH_BYTES",
+    "Lanes",
+    "any_less",
+    "fma",
+    "lanes_in",
+    "larger",
+    "load",
+    "prefetch",
+    "reciprocal",
+    "root",
+    "smaller",
+    "spread",
+    "store",
+    "transpose_tile",
+    "where_less",
+]

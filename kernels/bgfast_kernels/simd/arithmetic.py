@@ -1,0 +1,156 @@
+"""Arithmetic on vectors, lane by lane."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, lower_builtin, type_callable
+
+from bgfast_kernels.simd.lanes import Lanes, splat
+
+Emit = Callable[..., Any]
+
+
+def larger(a: Any, b: Any) -> Any:
+    """Return the lane-wise maximum; a lane where ``b`` is NaN is NaN."""
+
+
+def smaller(a: Any, b: Any) -> Any:
+    """Return the lane-wise minimum; a lane where ``b`` is NaN is NaN."""
+
+
+def _teach(function: Any, emit: Emit) -> None:
+    """Teach numba ``function(a, b)`` where one or both are vectors; a number is spread."""
+
+    @type_callable(function)  # type: ignore[untyped-decorator]
+    def typing(context: Any) -> Any:
+        def typer(a: Any, b: Any) -> Any:
+            for lanes, other in ((a, b), (b, a)):
+                if isinstance(lanes, Lanes) and (other == lanes or isinstance(other, types.Number)):
+                    return lanes
+            return None
+
+        return typer
+
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        lanes = signature.return_type
+        vectors = [
+            value
+            if kind == lanes
+            else splat(context, builder, lanes, context.cast(builder, value, kind, lanes.dtype))
+            for value, kind in zip(values, signature.args, strict=True)
+        ]
+        return emit(builder, *vectors)
+
+    for kinds in ((Lanes, Lanes), (Lanes, types.Number), (types.Number, Lanes)):
+        lower_builtin(function, *kinds)(lower)
+
+
+_teach(operator.add, lambda builder, a, b: builder.fadd(a, b))
+_teach(operator.sub, lambda builder, a, b: builder.fsub(a, b))
+_teach(operator.mul, lambda builder, a, b: builder.fmul(a, b))
+_teach(operator.truediv, lambda builder, a, b: builder.fdiv(a, b))
+_teach(larger, lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
+_teach(smaller, lambda builder, a, b: builder.select(builder.fcmp_ordered("<", a, b), a, b))
+
+
+@type_callable(operator.neg)  # type: ignore[untyped-decorator]
+def _type_negative(context: Any) -> Any:
+    return lambda a: a if isinstance(a, Lanes) else None
+
+
+@lower_builtin(operator.neg, Lanes)  # type: ignore[untyped-decorator]
+def _lower_negative(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+    return _negative(builder, values[0])
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
+    """Return ``a b + c`` of three vectors, rounded once where the machine has an instruction."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return _call(builder, "llvm.fmuladd", values)
+
+    return a(a, a, a), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def root(typing_context: Any, a: Any) -> Any:
+    """Return the square root of a vector."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return _call(builder, "llvm.sqrt", values)
+
+    return a(a), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def reciprocal(typing_context: Any, a: Any) -> Any:
+    """Return ``1 / a`` to about one unit in the last place; ``a`` must be a normal number or NaN.
+
+    With AVX-512: the 14-bit estimate y and, with e = 1 - a y, the series y (1 + e), in float64
+    y (1 + e) (1 + e^2). Elsewhere: the division.
+    """
+    single = a.dtype == types.float32
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        (x,) = values
+        one = ir.Constant(x.type, [1.0] * a.count)
+        if "+avx512f" not in context.codegen().magic_tuple()[2]:
+            return builder.fdiv(one, x)
+        y = _estimate(builder, x, "ps" if single else "pd")
+        e = _call(builder, "llvm.fma", [_negative(builder, x), y, one])
+        y = _call(builder, "llvm.fma", [y, e, y])
+        return y if single else _call(builder, "llvm.fma", [y, builder.fmul(e, e), y])
+
+    return a(a), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def where_less(typing_context: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
+    """Return ``x`` in the lanes where ``a < b``, else ``y``; all are vectors."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.select(builder.fcmp_ordered("<", values[0], values[1]), *values[2:])
+
+    return a(a, a, a, a), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def any_less(typing_context: Any, a: Any, b: Any) -> Any:
+    """Return whether ``a < b`` in any lane of two vectors."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        mask = builder.bitcast(builder.fcmp_ordered("<", *values), ir.IntType(a.count))
+        return builder.icmp_unsigned("!=", mask, ir.Constant(mask.type, 0))
+
+    return types.boolean(a, a), emit
+
+
+def _call(builder: Any, name: str, values: Sequence[Any]) -> Any:
+    kind = values[0].type
+    element = "f32" if isinstance(kind.element, ir.FloatType) else "f64"
+    signature = ir.FunctionType(kind, [kind] * len(values))
+    function = cgutils.get_or_insert_function(
+        builder.module, signature, f"{name}.v{kind.count}{element}"
+    )
+    return builder.call(function, values)
+
+
+def _estimate(builder: Any, x: Any, suffix: str) -> Any:
+    mask = ir.IntType(x.type.count)
+    signature = ir.FunctionType(x.type, [x.type, x.type, mask])
+    name = f"llvm.x86.avx512.rcp14.{suffix}.512"
+    function = cgutils.get_or_insert_function(builder.module, signature, name)
+    return builder.call(
+        function, [x, ir.Constant(x.type, ir.Undefined), ir.Constant(mask, 2**x.type.count - 1)]
+    )
+
+
+def _negative(builder: Any, x: Any) -> Any:
+    return builder.fsub(ir.Constant(x.type, [-0.0] * x.type.count), x)
