@@ -10,8 +10,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.special import ndtri
-from scipy.stats import qmc
 from torch import Tensor
 
 from bgfast.energies import Energy
@@ -107,12 +105,11 @@ def _block(index: int, dim: int, seed: int, dtype: torch.dtype, device: str) -> 
 
 
 def _sobol(start: int, stop: int, dim: int, seed: int) -> Tensor:
-    sequence = qmc.Sobol(dim, scramble=True, rng=np.random.default_rng(seed))
-    if start:  # SciPy 1.17 cannot skip 0 rows
-        sequence.fast_forward(start)
-    uniform = sequence.random(stop - start)
+    sequence = torch.quasirandom.SobolEngine(dim, scramble=True, seed=seed)
+    sequence.fast_forward(start)
+    uniform = sequence.draw(stop - start, dtype=torch.float64)
     smallest = 2.0**-31  # a coordinate may be 0, which has no normal quantile
-    return torch.from_numpy(ndtri(np.clip(uniform, smallest, 1 - smallest)))
+    return torch.special.ndtri(uniform.clamp(smallest, 1 - smallest))
 
 
 @torch.no_grad()
