@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bgfast.errors import TrainingError, UserError
 
@@ -124,11 +125,16 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        _complain("error:", str(error))
         sys.exit(2)
     except TrainingError as error:
-        Console(stderr=True).print(f"[red]training stopped:[/red] {error}", soft_wrap=True)
+        _complain("training stopped:", str(error))
         sys.exit(1)
     except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; continue with --resume")
+        _complain("interrupted;", "continue with --resume")
         sys.exit(130)
+
+
+def _complain(what: str, message: str) -> None:
+    text = Text.assemble((what, "bold red"), " ", message)
+    Console(stderr=True).print(text, soft_wrap=True)

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bgfast.errors import UserError
+from bgfast.flows import LAYERS
+from bgfast.flows.parser import parse
 from bgfast.sampling.generate import Latent
 from bgfast.training.schedule import TrainingConfig
 
@@ -51,6 +53,12 @@ class FlowConfig(Section):
     activation: Literal["tanh", "relu", "silu"] = "tanh"
     split: Literal["even-odd", "particle"] = "even-odd"
     whitening: Literal["none", "standardise", "pca", "zca"] = "none"
+
+    @field_validator("architecture")
+    @classmethod
+    def _parses(cls, spec: str) -> str:
+        parse(spec, LAYERS)
+        return spec
 
 
 class SamplingConfig(Section):

@@ -64,7 +64,7 @@ class DimerData(Section):
     """
 
     n_walkers: int = Field(16, ge=2)
-    burn_in: int = Field(2000, ge=2)
+    burn_in: int = Field(2000, ge=50)
     n_frames: int = Field(1000, ge=1)
     stride: int = Field(20, ge=1)
     start: tuple[float, float] = (0.95, 2.05)

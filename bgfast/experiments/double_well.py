@@ -13,7 +13,7 @@ from bgfast.experiments.data import StateData
 from bgfast.experiments.double_well_config import DoubleWellConfig
 from bgfast.experiments.double_well_report import Model, analyse
 from bgfast.experiments.folder import RunFolder
-from bgfast.experiments.pipeline import build_flow, draw, load_flow, seed_for, train, usable_device
+from bgfast.experiments.pipeline import build_flow, draw, load_flow, seed_for, train
 from bgfast.experiments.progress import Reporter
 from bgfast.flows import Flow
 from bgfast.sampling import MetropolisSampler
@@ -23,7 +23,6 @@ _FIRST = "first"
 
 def run(config: DoubleWellConfig, folder: RunFolder, reporter: Reporter) -> None:
     """Simulate, train every network in every mode, draw, compare; finished parts are skipped."""
-    usable_device(config.device)
     energy = config.system.energy()
     with folder.timed("data"):
         data = _data(config, energy, folder, reporter)

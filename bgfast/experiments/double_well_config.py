@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from bgfast.energies import DoubleWell
 from bgfast.experiments.config import (
@@ -15,6 +15,8 @@ from bgfast.experiments.config import (
     SamplingConfig,
     Section,
 )
+from bgfast.flows import LAYERS
+from bgfast.flows.parser import parse
 from bgfast.training.schedule import Stage
 
 
@@ -106,3 +108,10 @@ class DoubleWellConfig(RunConfig):
     training: DoubleWellTraining
     sampling: SamplingConfig = SamplingConfig()
     analysis: AnalysisConfig = AnalysisConfig(bounds=(-2.5, 2.5), n_bins=100, split=0.0)
+
+    @field_validator("networks")
+    @classmethod
+    def _parse(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for spec in networks:
+            parse(spec, LAYERS)
+        return networks

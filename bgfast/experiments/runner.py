@@ -13,6 +13,7 @@ from bgfast.experiments.config import RunConfig, preset_names, read_table, valid
 from bgfast.experiments.dimer_config import DimerConfig
 from bgfast.experiments.double_well_config import DoubleWellConfig
 from bgfast.experiments.folder import RunFolder
+from bgfast.experiments.pipeline import usable_device
 from bgfast.experiments.progress import Reporter
 
 
@@ -62,6 +63,7 @@ def run_experiment(
     """
     table = read_table(source, quick=quick, overrides=overrides)
     experiment, config = _experiment(table, source)
+    usable_device(config.device)
     folder = RunFolder.open(out or Path("runs") / Path(source).stem, config, resume=resume)
     with reporter or Reporter() as shown:
         experiment.run(config, folder, shown)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -105,11 +105,13 @@ def _block(index: int, dim: int, seed: int, dtype: torch.dtype, device: str) -> 
 
 
 def _sobol(start: int, stop: int, dim: int, seed: int) -> Tensor:
-    sequence = torch.quasirandom.SobolEngine(dim, scramble=True, seed=seed)
+    engine: Any = torch.quasirandom.SobolEngine  # its methods have no types
+    sequence = engine(dim, scramble=True, seed=seed)
     sequence.fast_forward(start)
     uniform = sequence.draw(stop - start, dtype=torch.float64)
     smallest = 2.0**-31  # a coordinate may be 0, which has no normal quantile
-    return torch.special.ndtri(uniform.clamp(smallest, 1 - smallest))
+    rows: Tensor = torch.special.ndtri(uniform.clamp(smallest, 1 - smallest))
+    return rows
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from bgfast.analysis.estimate import Estimate
 from bgfast.analysis.profiles import Profile
@@ -15,6 +16,7 @@ from bgfast.energies import ParticleDimer
 from bgfast.sampling.wham import Unbiased, unbias
 
 Array = NDArray[np.float64]
+Counts = NDArray[np.uint32]
 
 _FINE_BINS = 2000  # within the bounds, at least
 _MARGIN = 0.1  # d may leave the bounds by this share of their distance
@@ -51,11 +53,11 @@ class FineGrid:
         self._inside = slice(below, below + n_bins * self._per_bin)
         n = below + n_bins * self._per_bin + margin
         self.interval = (low - below * self._width, low + (n - below) * self._width)
-        self.centres: Array = self.interval[0] + (np.arange(n) + 0.5) * self._width
+        index = np.arange(n, dtype=np.float64)
+        self.centres: Array = self.interval[0] + (index + 0.5) * self._width
         points = (np.arange(_POINTS) + 0.5) / _POINTS - 0.5
         v = _double_well(energy, self.centres[:, None] + self._width * points) / tau
-        least = v.min(axis=1)
-        self.double_well: Array = least - np.log(np.exp(least[:, None] - v).mean(axis=1))
+        self.double_well: Array = math.log(_POINTS) - logsumexp(-v, axis=1)
 
     def index(self, d: Array) -> NDArray[np.int64]:
         """Return the fine bin of each ``d[n]``, all of them within the interval."""
@@ -115,8 +117,13 @@ class LadderEstimate:
     shape_error: float
     overlap: Array
 
+    @property
+    def error(self) -> float:
+        """The larger one of the errors of delta_f and of F(d); NaN if one is unknown."""
+        return float(np.maximum(self.delta_f.stderr, self.shape_error))
 
-def estimate(counts: Array, bias: Array, grid: FineGrid) -> LadderEstimate:
+
+def estimate(counts: Counts, bias: Array, grid: FineGrid) -> LadderEstimate:
     """Pool ladders, and leave out one at a time for the errors.
 
     Parameters

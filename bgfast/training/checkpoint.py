@@ -71,9 +71,9 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}; start without resuming") from None
-    except OSError as error:
+    except (PermissionError, IsADirectoryError) as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {error.strerror}") from None
-    except Exception as error:  # pickle, zip and torch raise many kinds for a damaged file
+    except Exception as error:  # pickle, zip, the OS and torch raise many kinds for a damaged file
         first_line = str(error).partition("\n")[0][:120]
         raise CheckpointError(
             f"{path} is damaged or not a checkpoint ({type(error).__name__}: {first_line}); "

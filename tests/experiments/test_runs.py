@@ -1,0 +1,202 @@
+"""The command line, end to end on tiny systems: what a run leaves, resume, and one-line errors."""
+
+import json
+import os
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from bgfast.experiments.progress import Reporter
+from bgfast.experiments.runner import analyze_run, run_experiment, sample_run
+
+DIMER = """
+experiment = "dimer"
+[system]
+n_solvent = 3
+[data]
+n_walkers = 4
+burn_in = 60
+n_frames = 30
+stride = 2
+held_out = 0.5
+[flow]
+architecture = "R2"
+hidden = [16]
+split = "particle"
+whitening = "standardise"
+[training]
+rc_bounds = [0.5, 2.5]
+log_every = 2
+checkpoint_every = 2
+[[training.stages]]
+steps = 4
+batch_ml = 32
+w_ml = 1.0
+[[training.stages]]
+steps = 4
+batch_ml = 32
+batch_kl = 32
+w_ml = 1.0
+w_kl = 0.1
+w_rc = 1.0
+[sampling]
+n = 600
+tau = [1.0, 2.0]
+chunk = 256
+"""
+
+DOUBLE_WELL = """
+experiment = "double-well"
+networks = ["N1S", "R1"]
+[data]
+n_steps = 200
+[flow]
+hidden = [8]
+[[training.first]]
+steps = 3
+w_ml = 1.0
+[[training.modes.ml]]
+steps = 2
+w_ml = 1.0
+[[training.modes."kl+rc"]]
+steps = 2
+batch_kl = 64
+w_kl = 1.0
+w_rc = 1.0
+[sampling]
+n = 500
+latent = "sobol"
+"""
+
+TEXTS = {"dimer": DIMER, "double-well": DOUBLE_WELL}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One finished run of each experiment."""
+    folder = tmp_path_factory.mktemp("runs")
+    runs = {}
+    for name, text in TEXTS.items():
+        (folder / f"{name}.toml").write_text(text)
+        source = str(folder / f"{name}.toml")
+        runs[name] = run_experiment(source, out=folder / name, reporter=Reporter(quiet=True))
+    return runs
+
+
+def bgfast(*arguments, cwd):
+    command = [sys.executable, "-c", "from bgfast.cli import main; main()", *map(str, arguments)]
+    environment = os.environ | {"COLUMNS": "200"}
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.parametrize("name", sorted(TEXTS))
+def test_a_run_leaves_summary_report_samples_and_figures(finished, name):
+    folder = finished[name]
+    summary = json.loads(folder.summary.read_text())
+    keys = (
+        "system n seconds ess max_weight pareto_k delta_f profile nonfinite discarded seed versions"
+    )
+    assert set(keys.split()) <= set(summary)
+    assert set(summary["seconds"]) >= {"data", "training", "sampling"}
+    assert {"value", "stderr"} <= set(summary["delta_f"])
+    assert {"r", "f", "stderr"} <= set(summary["profile"])
+    assert "<html" in folder.report.read_text()
+    assert list(folder.figures.glob("*.png"))
+    assert not list(folder.path.rglob("*.part")) + list(folder.path.rglob(".*"))
+
+
+def test_dimer_samples_follow_the_seed_and_mark_what_is_outside_the_labelling(finished):
+    with h5py.File(finished["dimer"].samples_at(1.0)) as file:
+        assert file["x"].shape == (600, 10)
+        assert file["log_w"].dtype == np.float64
+        assert set(file) == {"x", "energy", "log_w", "r", "discard"}
+        discarded = int(file["discard"][()].sum())
+    assert json.loads(finished["dimer"].summary.read_text())["discarded"] == discarded
+
+
+def test_an_interrupted_run_resumes_to_the_same_result(finished, tmp_path, monkeypatch):
+    whole = finished["dimer"]
+    source = str(whole.path.parent / "dimer.toml")
+    from bgfast.experiments import dimer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dimer, "draw", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run_experiment(source, out=tmp_path / "again", reporter=Reporter(quiet=True))
+    again = run_experiment(
+        source, out=tmp_path / "again", resume=True, reporter=Reporter(quiet=True)
+    )
+    for tau in (1.0, 2.0):
+        with h5py.File(whole.samples_at(tau)) as one, h5py.File(again.samples_at(tau)) as other:
+            assert np.array_equal(one["x"], other["x"])
+            assert np.array_equal(one["log_w"], other["log_w"])
+
+
+def test_analysis_can_be_repeated_with_the_same_numbers(finished):
+    before = json.loads(finished["dimer"].summary.read_text())
+    analyze_run(finished["dimer"].path, Reporter(quiet=True))
+    after = json.loads(finished["dimer"].summary.read_text())
+    for key in ("ess", "delta_f", "profile", "estimators", "discarded"):
+        assert after[key] == before[key]
+
+
+def test_more_samples_can_be_drawn_from_a_finished_run(finished, tmp_path):
+    out = tmp_path / "more.h5"
+    sample_run(
+        finished["dimer"].path, out, n_samples=300, tau=1.5, seed=3, reporter=Reporter(quiet=True)
+    )
+    with h5py.File(out) as file:
+        assert len(file["x"]) == 300
+        assert file.attrs["tau"] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "dimmer"], "no preset 'dimmer' (did you mean 'dimer"),
+        (["run", "dimer", "--set", "training.setps=5"], "unknown key 'training.setps'"),
+        (["run", "dimer", "--set", "system.preset=defualt"], "system.preset"),
+        (["run", "dimer", "--set", "analysis.bounds=[2.5, 0.5]"], "bounds must be [low, high]"),
+        (["run", "dimer", "--set", "sampling.tau=[-1.0]"], "tau must hold positive numbers"),
+        (["run", "dimer", "--set", "flow.architecture=R8X"], "'X'"),
+        (["run", "dimer", "--set", "system.sigma=-1"], "sigma"),
+        (["run", "dimer", "--device", "cuda:9"], "device cuda:9 is not there"),
+        (["run", "dimer", "--resume"], "holds no run"),
+        (["analyze", "nowhere"], "holds no run"),
+        (["sample", "RUN", "--out", "x.h5", "--tau", "0"], "--tau must be positive"),
+        (["run", "RUN.toml", "--out", "RUN"], "already holds a run"),
+        (["run", "RUN.toml", "--out", "RUN", "--resume", "--seed", "5"], "it differs in seed"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(finished, tmp_path, arguments, message):
+    run = str(finished["dimer"].path)
+    before = {p: p.stat().st_mtime_ns for p in finished["dimer"].path.rglob("*")}
+    result = bgfast(*[a.replace("RUN", run) for a in arguments], cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert before == {p: p.stat().st_mtime_ns for p in finished["dimer"].path.rglob("*")}
+    assert not list(tmp_path.rglob("samples*"))
+
+
+def test_a_corrupt_checkpoint_is_named_and_left_alone(finished, tmp_path):
+    run = finished["dimer"].path
+    checkpoint = run / "checkpoint.pt"
+    good = checkpoint.read_bytes()
+    try:
+        checkpoint.write_bytes(good[: len(good) // 2])
+        result = bgfast("sample", run, "--out", tmp_path / "x.h5", cwd=tmp_path)
+        assert result.returncode == 2
+        assert "checkpoint.pt is damaged" in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+        assert not list(tmp_path.iterdir())
+    finally:
+        checkpoint.write_bytes(good)
+
+
+def test_doctor_and_systems_answer(tmp_path):
+    assert "agree with the torch reference" in bgfast("doctor", cwd=tmp_path).stdout
+    assert "double-well-paper" in bgfast("systems", cwd=tmp_path).stdout
