@@ -78,7 +78,7 @@ def train(flow: nn.Module, z: Tensor) -> None:
         p.grad = None
 
 
-def time_interleaved(calls: Sequence[Callable[[], None]], repeats: int) -> list[list[float]]:
+def interleaved_seconds(calls: Sequence[Callable[[], None]], repeats: int) -> list[list[float]]:
     """Return seconds of CPU time, ``repeats`` for each call, after one warm-up each."""
     times: list[list[float]] = [[] for _ in calls]
     for call in calls:
@@ -109,7 +109,7 @@ def measure(batch_sizes: Sequence[int], repeats: int) -> list[dict[str, Any]]:
             del modes["forward+backward"]
         for mode, run in modes.items():
             calls = [lambda f=f, run=run, z=z: run(f, z) for f in flows.values()]
-            times = time_interleaved(calls, repeats)
+            times = interleaved_seconds(calls, repeats)
             medians = [statistics.median(t) for t in times]
             for name, seconds, median in zip(flows, times, medians, strict=True):
                 q1, _, q3 = statistics.quantiles(seconds, n=4)
