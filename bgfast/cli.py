@@ -84,6 +84,26 @@ def analyze(
 
 
 @app.command()
+def reference(
+    what: Annotated[str, typer.Argument(help="A dimer preset or .toml file.")] = "dimer",
+    more: Annotated[list[float] | None, typer.Argument(hidden=True)] = None,
+    tau: Annotated[
+        list[float] | None, typer.Option("--tau", help="Relative temperatures, e.g. 0.5 1 2 [1].")
+    ] = None,
+    threads: Threads = None,
+) -> None:
+    """Compute the dimer's F(d) by umbrella sampling, and keep it for later runs."""
+    _use_threads(threads)
+    from bgfast.experiments.runner import references
+
+    table = Table("tau", "F(closed) - F(open), k_B T", "", box=None, header_style="bold")
+    taus = (*(tau or ()), *(more or ())) or (1.0,)
+    for value, result in references(what, taus).items():
+        table.add_row(f"{value:g}", str(result.delta_f), result.statement)
+    Console().print(table)
+
+
+@app.command()
 def systems() -> None:
     """List the systems and the presets that `bgfast run` knows."""
     from bgfast.experiments.runner import preset_descriptions

@@ -12,6 +12,7 @@ from bgfast.energies import ParticleDimer
 from bgfast.experiments.data import StateData
 from bgfast.experiments.dimer_config import DimerConfig
 from bgfast.experiments.dimer_data import outside_labelling, simulate
+from bgfast.experiments.dimer_reference import keep_reference
 from bgfast.experiments.dimer_report import analyse
 from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.pipeline import build_flow, draw, load_flow, seed_for, train, usable_device
@@ -52,6 +53,8 @@ def run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
                 columns=lambda x: sample_columns(x, energy, data),
                 attributes={"system": "dimer"},
             )
+    with folder.timed("reference"):
+        keep_reference(config, energy, folder, reporter)
     analyse_run(config, folder, reporter)
 
 

@@ -73,9 +73,17 @@ class DimerData(Section):
 
 
 class DimerConfig(RunConfig):
-    """A whole run of the dimer."""
+    """A whole run of the dimer.
+
+    Parameters
+    ----------
+    reference
+        Umbrella sampling to compare with: ``"compute"`` it unless it is in the cache, take it only
+        if it is ``"cached"``, or ``"none"``.
+    """
 
     experiment: Literal["dimer"]
+    reference: Literal["compute", "cached", "none"] = "compute"
     system: DimerSystem = DimerSystem()
     data: DimerData = DimerData()
     flow: FlowConfig = FlowConfig()

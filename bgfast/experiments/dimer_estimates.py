@@ -12,9 +12,11 @@ from bgfast.analysis import (
     Estimate,
     Pool,
     Profile,
+    ProfileDeviation,
     Rows,
     Verdict,
     bidirectional,
+    profile_deviation,
     trust,
 )
 from bgfast.experiments.config import AnalysisConfig
@@ -25,12 +27,17 @@ from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.progress import Reporter
 from bgfast.flows import Sequential, log_prob
 from bgfast.sampling.store import read_columns
+from bgfast.sampling.umbrella import UmbrellaResult
 
 STATES = ("closed", "open")
 POOLED_ROWS = 2_000_000
 """Generated rows that enter the bidirectional estimate, at most: it holds them in memory."""
 _GENERATOR_BATCHES = 64
 _BARRIER_HALF_WIDTH = 0.15
+_JUDGED = (0.8, 2.2)
+"""Range of d in which profiles are compared with the reference."""
+_AGREES = 2.5
+"""Standard errors within which two estimates agree."""
 _CHUNK = 8192
 
 
@@ -46,9 +53,11 @@ class DimerEstimates:
         The temperature nearest to that of the simulations, tau = 1.
     plain_verdict
         How far the plain estimate at ``main`` can be trusted.
-    pooled
+    pooled, pooled_profile
         Generated samples pooled with held-out simulations; ``None`` if no walker was held out or
         nothing was drawn at tau = 1.
+    reference
+        Umbrella sampling at ``main``, if there is one.
     """
 
     plain: dict[float, PlainEstimate]
@@ -56,6 +65,7 @@ class DimerEstimates:
     plain_verdict: Verdict
     pooled: Bidirectional | None
     pooled_profile: Profile | None
+    reference: UmbrellaResult | None
 
     @property
     def recommended(self) -> str:
@@ -77,9 +87,63 @@ class DimerEstimates:
         """How far the recommended estimate can be trusted."""
         return self.plain_verdict if self.pooled is None else self.pooled.verdict
 
+    @property
+    def agreement(self) -> Agreement | None:
+        """How far the recommended estimate is from the reference, if there is one."""
+        if self.reference is None or not np.isfinite(self.delta_f.value):
+            return None
+        reference = self.reference.delta_f
+        low, high = _JUDGED
+        return Agreement(
+            delta_f=self.delta_f.value - reference.value,
+            stderr=float(np.hypot(self.delta_f.stderr, reference.stderr)),
+            profile=profile_deviation(self.profile, self.reference.profile, bounds=_JUDGED),
+            bounds=(low, high),
+        )
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A comparison with the reference, in k_B T.
+
+    Parameters
+    ----------
+    delta_f
+        Estimate of F(closed) - F(open) minus the reference.
+    stderr
+        Standard error of that difference.
+    profile
+        Deviation of the profiles within ``bounds``.
+    bounds
+        Range of d in which the profiles are compared.
+    """
+
+    delta_f: float
+    stderr: float
+    profile: ProfileDeviation
+    bounds: tuple[float, float]
+
+    @property
+    def sentence(self) -> str:
+        """The comparison in words."""
+        apart = abs(self.delta_f) / self.stderr
+        verdict = "agrees with" if apart <= _AGREES else "does not agree with"
+        low, high = self.bounds
+        return (
+            f"F(closed) - F(open) {verdict} umbrella sampling: the difference is "
+            f"{self.delta_f:+.2f} k_B T, {apart:.1f} times its standard error of "
+            f"{self.stderr:.2f}. Between d = {low:g} and {high:g} the profiles differ by "
+            f"{self.profile.largest:.2f} k_B T at most, {self.profile.rmse:.2f} on average (rms)."
+        )
+
 
 def estimates(
-    config: DimerConfig, data: StateData, flow: Sequential, folder: RunFolder, reporter: Reporter
+    config: DimerConfig,
+    data: StateData,
+    flow: Sequential,
+    folder: RunFolder,
+    reference: UmbrellaResult | None,
+    reporter: Reporter,
 ) -> DimerEstimates:
     """Estimate from the samples of every temperature, and from the simulations."""
     section = config.analysis
@@ -97,7 +161,7 @@ def estimates(
     barrier = (middle - _BARRIER_HALF_WIDTH, middle + _BARRIER_HALF_WIDTH)
     at_main = plain[main]
     verdict = trust(at_main.weights, at_main.profile, barrier, at_main.state_ess)
-    return DimerEstimates(plain, main, verdict, pooled, profile)
+    return DimerEstimates(plain, main, verdict, pooled, profile, reference if main == 1 else None)
 
 
 def _bidirectional(

@@ -78,6 +78,8 @@ def write_figures(
 def _profile(found: DimerEstimates) -> Figure:
     plain = found.plain[found.main].profile
     others = {} if found.pooled is None else {"plain weights": plain}
+    if found.reference is not None:
+        others = {"umbrella sampling": found.reference.profile} | others
     label = "plain weights" if found.pooled is None else "generator and simulations pooled"
     return free_energy(found.profile, others, coordinate="dimer distance d", label=label)
 

@@ -12,6 +12,7 @@ from bgfast.experiments.data import StateData
 from bgfast.experiments.dimer_config import DimerConfig
 from bgfast.experiments.dimer_estimates import DimerEstimates, estimates
 from bgfast.experiments.dimer_figures import write_figures
+from bgfast.experiments.dimer_reference import load_reference
 from bgfast.experiments.estimates import estimate_entry, profile_entry, weights_entry
 from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.progress import Reporter
@@ -27,7 +28,7 @@ def analyse(
     reporter: Reporter,
 ) -> None:
     """Estimate from the samples of every temperature; write figures, summary and report."""
-    found = estimates(config, data, flow, folder, reporter)
+    found = estimates(config, data, flow, folder, load_reference(folder), reporter)
     with reporter.stage("figures", 8, "figures"):
         figures = write_figures(config, energy, data, flow, folder, found)
     write_summary(folder.summary, _summary(config, folder, found))
@@ -59,6 +60,7 @@ def _summary(config: DimerConfig, folder: RunFolder, found: DimerEstimates) -> d
         "profile": profile_entry(found.profile),
         "trust": {"level": found.verdict.level, "sentences": found.verdict.sentences},
         "estimators": estimators,
+        **_reference_entry(found),
         "temperatures": {
             f"{tau:g}": weights_entry(e.weights)
             | {"delta_f": estimate_entry(e.delta_f), "profile": profile_entry(e.profile)}
@@ -67,6 +69,29 @@ def _summary(config: DimerConfig, folder: RunFolder, found: DimerEstimates) -> d
         "seed": config.seed,
         "versions": versions(),
     }
+
+
+def _reference_entry(found: DimerEstimates) -> dict[str, Any]:
+    reference, agreement = found.reference, found.agreement
+    if reference is None:
+        return {}
+    entry: dict[str, Any] = {
+        "reference": {
+            "method": "umbrella sampling with replica exchange",
+            "delta_f": estimate_entry(reference.delta_f),
+            "profile": profile_entry(reference.profile),
+            "converged": reference.converged,
+        }
+    }
+    if agreement is not None:
+        entry["agreement"] = {
+            "delta_f": agreement.delta_f,
+            "stderr": agreement.stderr,
+            "profile_largest": agreement.profile.largest,
+            "profile_rmse": agreement.profile.rmse,
+            "profile_bounds": agreement.bounds,
+        }
+    return entry
 
 
 def _report(
@@ -128,9 +153,14 @@ def _add_result(report: Report, found: DimerEstimates, figures: dict[str, str]) 
             "and simulated configurations of each state overlap, which plain importance weights "
             "do not make use of."
         )
+    text += " The bands show one and two standard errors."
+    if found.agreement is not None:
+        text += f"\n\n{found.agreement.sentence}"
+    if found.reference is not None:
+        text += f"\n\nUmbrella sampling: {found.reference.statement}"
     report.add_section(
         "Free energy along the dimer distance",
-        text + " The bands show one and two standard errors.",
+        text,
         table=_estimator_table(found),
         figures=[(figures["profile"], "Free energy of the dimer distance d.")],
         verdict=found.verdict,
@@ -173,6 +203,9 @@ def _estimator_table(found: DimerEstimates) -> Table:
     if found.pooled is not None:
         delta_f, level = found.pooled.delta_f(0, 1), found.pooled.verdict.level
         rows.insert(0, ["bidirectional", delta_f, level, "generated and held-out simulated"])
+    if (reference := found.reference) is not None:
+        level = "good" if reference.converged else "caution"
+        rows.append(["umbrella sampling", reference.delta_f, level, "simulations alone"])
     return Table(["estimator", "F(closed) - F(open), k_B T", "trust", "rests on"], rows)
 
 
@@ -190,6 +223,7 @@ def _time_table(config: DimerConfig, data: StateData, folder: RunFolder) -> Tabl
     what = {
         "data": f"{n_walkers} walkers, {n_frames:,} frames each; {held} walkers held out",
         "training": f"{config.training.total_steps:,} steps",
+        "reference": "umbrella sampling with replica exchange",
         "sampling": f"{config.sampling.n:,} samples at {len(config.sampling.tau)} temperature(s)",
         "analysis": "estimates, figures, report",
     }

@@ -35,7 +35,8 @@ def dimer_reference(
     settings: UmbrellaSettings | None = None,
     reporter: Reporter | None = None,
     cache: Path | None = None,
-) -> UmbrellaResult:
+    compute: bool = True,
+) -> UmbrellaResult | None:
     """Return F(d) by umbrella sampling, from the cache if it is there.
 
     Parameters
@@ -47,6 +48,8 @@ def dimer_reference(
     cache
         Folder of the cache; :func:`default_cache` if not given. A file there that cannot be used is
         computed anew, a folder that cannot be written to is done without; both are noted.
+    compute
+        Whether to compute what is not in the cache; if not, ``None`` is returned.
 
     Raises
     ------
@@ -68,6 +71,8 @@ def dimer_reference(
     path = _path(cache or default_cache(), key)
     if (cached := _load(path, key, reporter)) is not None:
         return cached
+    if not compute:
+        return None
     total = settings.burn_in + settings.sweeps
     with reporter.stage(f"umbrella sampling, tau = {tau:g}", total, "sweeps") as advance:
         result = umbrella_profile(

@@ -11,10 +11,12 @@ from bgfast.errors import UserError
 from bgfast.experiments import dimer, double_well
 from bgfast.experiments.config import RunConfig, preset_names, read_table, validated
 from bgfast.experiments.dimer_config import DimerConfig
+from bgfast.experiments.dimer_reference import reference_at
 from bgfast.experiments.double_well_config import DoubleWellConfig
 from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.pipeline import usable_device
 from bgfast.experiments.progress import Reporter
+from bgfast.sampling.umbrella import UmbrellaResult
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,25 @@ def sample_run(
         experiment.sample(
             config, folder, out, n_samples=n_samples, tau=tau, seed=seed, reporter=shown
         )
+
+
+def references(
+    source: str, taus: tuple[float, ...], reporter: Reporter | None = None
+) -> dict[float, UmbrellaResult]:
+    """Compute (or find) the dimer's reference at each tau; see ``bgfast reference``.
+
+    Raises
+    ------
+    UserError
+        If ``source`` is no dimer, or a tau is not positive.
+    """
+    _, config = _experiment(read_table(source), source)
+    if not isinstance(config, DimerConfig):
+        raise UserError(f"{source} is not a dimer; only the dimer has a reference by simulation")
+    if bad := [tau for tau in taus if not 0 < tau < float("inf")]:
+        raise UserError(f"--tau must be positive and finite, got {bad[0]}")
+    with reporter or Reporter() as shown:
+        return {tau: reference_at(config, tau, shown) for tau in taus}
 
 
 def preset_descriptions() -> dict[str, str]:

@@ -14,6 +14,7 @@ from bgfast.experiments.runner import analyze_run, run_experiment, sample_run
 
 DIMER = """
 experiment = "dimer"
+reference = "none"
 [system]
 n_solvent = 3
 [data]

@@ -1,0 +1,58 @@
+"""The reference beside a run of the dimer: made or found once, kept in the folder of the run."""
+
+from __future__ import annotations
+
+import json
+
+from bgfast._files import atomic_write
+from bgfast.energies import ParticleDimer
+from bgfast.experiments.dimer_config import DimerConfig
+from bgfast.experiments.folder import RunFolder
+from bgfast.experiments.progress import Reporter
+from bgfast.experiments.reference import dimer_reference, result_from_dict, result_to_dict
+from bgfast.sampling.umbrella import UmbrellaResult
+
+_FILE = "reference.json"
+
+
+def keep_reference(
+    config: DimerConfig, energy: ParticleDimer, folder: RunFolder, reporter: Reporter
+) -> None:
+    """Put the reference at tau = 1 into the folder, as ``config.reference`` says."""
+    path = folder.path / _FILE
+    if config.reference == "none" or path.exists():
+        return
+    result = _reference(config, energy, 1.0, reporter, compute=config.reference == "compute")
+    if result is not None:
+        with atomic_write(path) as file:
+            file.write_text(json.dumps(result_to_dict(result)), encoding="utf-8")
+
+
+def load_reference(folder: RunFolder) -> UmbrellaResult | None:
+    """Return the reference in the folder, or ``None``."""
+    path = folder.path / _FILE
+    if not path.exists():
+        return None
+    return result_from_dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def reference_at(config: DimerConfig, tau: float, reporter: Reporter) -> UmbrellaResult:
+    """Return the reference of the configured system at relative temperature ``tau``."""
+    result = _reference(config, config.system.energy(), tau, reporter, compute=True)
+    assert result is not None
+    return result
+
+
+def _reference(
+    config: DimerConfig, energy: ParticleDimer, tau: float, reporter: Reporter, *, compute: bool
+) -> UmbrellaResult | None:
+    section = config.analysis
+    return dimer_reference(
+        energy,
+        tau,
+        bounds=section.bounds,
+        n_bins=section.n_bins,
+        split=section.split,
+        compute=compute,
+        reporter=reporter,
+    )
