@@ -112,7 +112,7 @@ def _report(
     report.add_headline("F(closed) - F(open)", found.delta_f, note)
     report.add_headline("samples", weights.n, f"{weights.discarded:,} outside the labelling")
     share = f"of plain weights, ESS/n = {weights.ess / weights.n:.1e}"
-    report.add_headline("effective samples", weights.ess, share)
+    report.add_headline("effective samples", f"{weights.ess:,.0f}", share)
     report.add_headline("largest weight", f"{weights.max_weight:.1%}", "of the total")
     report.add_headline("Pareto k", weights.pareto_k, "plain weights need less than 0.7")
     _add_result(report, found, figures)

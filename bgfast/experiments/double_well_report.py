@@ -42,6 +42,11 @@ from bgfast.sampling.store import read_columns
 from bgfast.training.trainer import METRICS
 
 _SHOWN = 100_000
+_SOBOL = {
+    "normal": "",
+    "sobol": " Latent vectors are a Sobol sequence, more even than independent ones: the stated "
+    "errors are those of independent samples, an upper bound.",
+}
 _F_MAX = 12.0
 """The profile is judged where the exact one is below this, in k_B T."""
 
@@ -203,7 +208,9 @@ def _report(
     report.add_headline("F(x > 0) - F(x < 0)", result.delta_f, f"exact {exact.delta_f:.4f} k_B T")
     report.add_headline("log Z", weights.log_z, f"exact {exact.log_z:.4f}")
     report.add_headline(
-        "effective samples", weights.ess, f"of {weights.n:,}, ESS/n = {weights.ess / weights.n:.2f}"
+        "effective samples",
+        f"{weights.ess:,.0f}",
+        f"of {weights.n:,}, ESS/n = {weights.ess / weights.n:.2f}",
     )
     report.add_headline("Pareto k", weights.pareto_k, main.name)
     report.add_section(
@@ -215,7 +222,8 @@ def _report(
         "Every network is trained by example first and then in each mode. Top: density of what was "
         "generated, before reweighting. Bottom: reweighted free energy with its error, beside the "
         "exact one. Training by energy alone may collapse to one of the two states; its reweighted "
-        "profile is then wrong where nothing was generated, however small its error bars.",
+        "profile is then wrong where nothing was generated, however small its error bars."
+        + _SOBOL[config.sampling.latent],
         table=_table(results, exact),
         figures=[(figures["comparison"], "Networks and training modes.")],
     )

@@ -13,6 +13,7 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 _ADAPT_SWEEPS = 500
+_ACCEPTANCE = 0.25  # at tau = 0.5, errors fall faster per second than with 0.4 or 0.55
 
 
 class UmbrellaLadders:
@@ -95,7 +96,7 @@ class UmbrellaLadders:
 
     def adapt(self) -> None:
         """Fit the step size of each window, common to all ladders; part of the burn-in."""
-        log_step = np.log(self._sampler.adapt(_ADAPT_SWEEPS))
+        log_step = np.log(self._sampler.adapt(_ADAPT_SWEEPS, _ACCEPTANCE))
         total = np.bincount(self.window, log_step, minlength=self.n_windows)
         self._step = np.exp(total / self.n_ladders)
 

@@ -58,7 +58,7 @@ class UmbrellaResult:
         ``"started closed"`` and ``"started open"`` (ladders), ``"first half"`` and
         ``"second half"`` (of the time).
     disagreement
-        Largest difference of F(d) between two corresponding halves after the best vertical shift.
+        Largest difference of F(d) between two corresponding halves whose means are the same.
     exchange
         Acceptance of swaps between window k and k + 1, ``[K - 1]``.
     overlap
@@ -96,7 +96,7 @@ class UmbrellaResult:
 
 @dataclass(frozen=True)
 class UmbrellaSettings:
-    """How the sampling is done; the defaults reach 0.03 k_B T for tau = 0.5 to 2.
+    """How the sampling is done; the defaults suit tau = 0.5 to 2.
 
     Parameters
     ----------
@@ -119,11 +119,11 @@ class UmbrellaSettings:
         If a setting is out of range.
     """
 
-    n_windows: int = 16
-    spring: float = 40.0
+    n_windows: int = 28
+    spring: float = 120.0
     n_ladders: int = 16
-    sweeps: int = 240_000
-    burn_in: int = 8000
+    sweeps: int = 140_000
+    burn_in: int = 6000
     tolerance: float = 0.02
 
     def __post_init__(self) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bgfast.analysis.comparison import profile_deviation
 from bgfast.sampling.umbrella_estimate import Array, Counts, FineGrid, LadderEstimate, estimate
 
 PAIRS = (("started closed", "started open"), ("first half", "second half"))
@@ -63,7 +62,7 @@ def judge(
         for name, part in zip((name for pair in PAIRS for name in pair), parts, strict=True)
     }
     apart = {
-        pair: profile_deviation(halves[pair[0]].profile, halves[pair[1]].profile).largest
+        pair: _largest_difference(halves[pair[0]].profile.f, halves[pair[1]].profile.f)
         for pair in PAIRS
     }
     problems = _problems(whole, round_trips, tolerance)
@@ -80,6 +79,12 @@ def judge(
         ),
     ]
     return Convergence(halves, max(apart.values()), problems, " ".join(sentences))
+
+
+def _largest_difference(f: Array, other: Array) -> float:
+    """Return the largest difference of two curves whose means are the same, as for shape_error."""
+    difference = f - other
+    return float(np.abs(difference - difference.mean()).max())
 
 
 def _problems(whole: LadderEstimate, round_trips: float, tolerance: float) -> list[str]:
