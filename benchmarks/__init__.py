@@ -1,0 +1,1 @@
+"""Timings; each module prints a table with ``python -m benchmarks.NAME``."""

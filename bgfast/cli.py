@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,10 @@ app = typer.Typer(
 )
 
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run [runs/NAME].")]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of every random number.")]
+_MAX_SEED = 2**63 - 1
+Seed = Annotated[
+    int | None, typer.Option("--seed", min=0, max=_MAX_SEED, help="Seed of all random numbers.")
+]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads [all cores].")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda or cuda:N.")]
 
@@ -47,9 +51,10 @@ def run(
 
     extra = [f"seed={seed}"] if seed is not None else []
     extra += [f'device="{device}"'] if device is not None else []
-    folder = run_experiment(
-        what, out=out, quick=quick, overrides=(*(overrides or ()), *extra), resume=resume
-    )
+    with _one_line_errors():
+        folder = run_experiment(
+            what, out=out, quick=quick, overrides=(*(overrides or ()), *extra), resume=resume
+        )
     Console().print(f"report: {folder.report}", highlight=False, soft_wrap=True)
 
 
@@ -59,14 +64,18 @@ def sample(
     out: Annotated[Path, typer.Option("--out", help="HDF5 file to write.")],
     n: Annotated[int, typer.Option("--n", min=1, help="Number of samples.")] = 100_000,
     tau: Annotated[float, typer.Option("--tau", help="Relative temperature.")] = 1.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the latent vectors.")] = 1,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=_MAX_SEED, help="Seed of the latent vectors.")
+    ] = 1,
     threads: Threads = None,
+    device: Device = None,
 ) -> None:
     """Draw more weighted samples from the flow of a finished run."""
     _use_threads(threads)
     from bgfast.experiments.runner import sample_run
 
-    sample_run(folder, out, n_samples=n, tau=tau, seed=seed)
+    with _one_line_errors():
+        sample_run(folder, out, n_samples=n, tau=tau, seed=seed, device=device)
     Console().print(f"samples: {out}", highlight=False, soft_wrap=True)
 
 
@@ -74,12 +83,14 @@ def sample(
 def analyze(
     folder: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     threads: Threads = None,
+    device: Device = None,
 ) -> None:
     """Compute summary, figures and report of a finished run again from its samples."""
     _use_threads(threads)
     from bgfast.experiments.runner import analyze_run
 
-    run_folder = analyze_run(folder)
+    with _one_line_errors():
+        run_folder = analyze_run(folder, device=device)
     Console().print(f"report: {run_folder.report}", highlight=False, soft_wrap=True)
 
 
@@ -98,7 +109,9 @@ def reference(
 
     table = Table("tau", "F(closed) - F(open), k_B T", "", box=None, header_style="bold")
     taus = (*(tau or ()), *(more or ())) or (1.0,)
-    for value, result in references(what, taus).items():
+    with _one_line_errors():
+        results = references(what, taus)
+    for value, result in results.items():
         table.add_row(f"{value:g}", str(result.delta_f), result.statement)
     Console().print(table)
 
@@ -138,24 +151,30 @@ def _use_threads(threads: int | None) -> None:
     cpu.set_threads(torch.get_num_threads())
 
 
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """End the command with one line and an exit code where the user can mend what went wrong."""
+    try:
+        yield
+    except UserError as error:
+        _complain("error:", str(error), 2)
+    except OSError as error:
+        _complain("error:", f"{error.filename or error}: {error.strerror}", 2)
+    except TrainingError as error:
+        _complain("training stopped:", str(error), 1)
+    except KeyboardInterrupt:
+        _complain("interrupted;", "bgfast run ... --resume continues a run", 130)
+
+
+def _complain(what: str, message: str, code: int) -> None:
+    text = Text.assemble((what, "bold red"), " ", " ".join(message.split()))
+    Console(stderr=True).print(text, soft_wrap=True)
+    raise typer.Exit(code)
+
+
 def main() -> None:
-    """Entry point: a user's error is one line on standard error and exit code 2."""
+    """Entry point of the command."""
     # Kernels and torch have threads of their own: let torch's idle ones give up the core soon. (Not
     # at once: with OMP_WAIT_POLICY=passive a training step took twice as long.)
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    try:
-        app()
-    except UserError as error:
-        _complain("error:", str(error))
-        sys.exit(2)
-    except TrainingError as error:
-        _complain("training stopped:", str(error))
-        sys.exit(1)
-    except KeyboardInterrupt:
-        _complain("interrupted;", "continue with --resume")
-        sys.exit(130)
-
-
-def _complain(what: str, message: str) -> None:
-    text = Text.assemble((what, "bold red"), " ", message)
-    Console(stderr=True).print(text, soft_wrap=True)
+    app()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from bgfast.analysis.profiles import Profile
 
@@ -116,8 +117,7 @@ def exact_profile(
     r = low + (np.arange(n_bins, dtype=np.float64) + 0.5) * width
     nodes, weights = np.polynomial.legendre.leggauss(_QUADRATURE_POINTS)
     at_nodes = np.asarray(f(r[:, None] + 0.5 * width * nodes), dtype=np.float64)
-    lowest = at_nodes.min()
-    mean = -np.log(np.exp(lowest - at_nodes) @ (weights / 2))
+    mean = -logsumexp(-at_nodes, b=weights / 2, axis=1)
     return Profile(
         r=np.asarray(r, dtype=np.float64),
         f=mean - mean.min(),

@@ -132,7 +132,6 @@ class ProfileAccumulator:
         total = self._bins.sum(axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
             f = -np.log(total / total.sum())
-            ess = np.where(total > 0, total**2 / self._bins_w2, 0.0)
         f[~np.isfinite(f)] = np.nan
         if np.isfinite(f).any():
             f -= np.nanmin(f)
@@ -141,7 +140,7 @@ class ProfileAccumulator:
             f=f,
             stderr=bootstrap_stderr(self._bins, _minus_log_share, n_bootstrap, seed),
             counts=self._counts.copy(),
-            ess=ess,
+            ess=_effective(total, self._bins_w2),
         )
 
     def delta_f(
@@ -187,7 +186,7 @@ class ProfileAccumulator:
         if self.split is None:
             raise ValueError("state_ess needs a split; give one to ProfileAccumulator")
         total = self._states.sum(axis=0)
-        below, above = np.divide(total**2, self._states_w2, out=np.zeros(2), where=total > 0)
+        below, above = _effective(total, self._states_w2)
         return float(below), float(above)
 
     def _add_to_bins(self, r: Array, w: Array, batch: NDArray[np.int64]) -> None:
@@ -253,6 +252,11 @@ def _sums(
         np.float64
     )
     return flat.reshape(shape)
+
+
+def _effective(sum_w: Array, sum_w2: Array) -> Array:
+    """Return (sum w)^2 / sum w^2; 0 where the weights are so small that their squares vanish."""
+    return np.divide(sum_w**2, sum_w2, out=np.zeros(sum_w.size), where=sum_w2 > 0)
 
 
 def _minus_log_share(sums: Array) -> Array:

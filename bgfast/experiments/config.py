@@ -7,11 +7,21 @@ import json
 import textwrap
 import tomllib
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from bgfast.errors import UserError
 from bgfast.flows import LAYERS
@@ -49,7 +59,7 @@ class FlowConfig(Section):
     """
 
     architecture: str = "R8"
-    hidden: tuple[int, ...] = (200, 200, 200)
+    hidden: tuple[PositiveInt, ...] = (200, 200, 200)
     activation: Literal["tanh", "relu", "silu"] = "tanh"
     split: Literal["even-odd", "particle"] = "even-odd"
     whitening: Literal["none", "standardise", "pca", "zca"] = "none"
@@ -64,7 +74,7 @@ class FlowConfig(Section):
 class SamplingConfig(Section):
     """How many samples are drawn, at which relative temperatures, from which latent vectors."""
 
-    n: int = Field(100_000, ge=1)
+    n: int = Field(100_000, ge=100)
     tau: tuple[float, ...] = (1.0,)
     latent: Latent = "normal"
     chunk: int = Field(8192, ge=1)
@@ -73,13 +83,15 @@ class SamplingConfig(Section):
     def _positive_tau(self) -> SamplingConfig:
         if not self.tau or any(not 0 < tau < float("inf") for tau in self.tau):
             raise ValueError(f"tau must hold positive numbers, got {list(self.tau)}")
+        if len(set(self.tau)) < len(self.tau):
+            raise ValueError(f"tau must not repeat a number, got {list(self.tau)}")
         return self
 
 
 class AnalysisConfig(Section):
     """Range, bins and dividing value of the free-energy profile along the reaction coordinate."""
 
-    bounds: tuple[float, float]
+    bounds: tuple[FiniteFloat, FiniteFloat]
     n_bins: int = Field(80, ge=2)
     split: float
 
@@ -111,21 +123,22 @@ class RunTraining(TrainingConfig):
     def _rescale(cls, table: Any) -> Any:
         steps = table.get("steps") if isinstance(table, dict) else None
         stages = table.get("stages") if isinstance(table, dict) else None
-        if not isinstance(steps, int) or steps < 1 or not isinstance(stages, list):
+        if type(steps) is not int or steps < 1 or not isinstance(stages, list):
             return table
         lengths = [s["steps"] for s in stages if isinstance(s, dict) and "steps" in s]
         if len(lengths) != len(stages) or not all(isinstance(n, int) and n > 0 for n in lengths):
             return table  # what is wrong with the stages is said when they are checked
         total = sum(lengths)
         scaled = [s | {"steps": max(1, round(s["steps"] * steps / total))} for s in stages]
-        return table | {"stages": scaled}
+        # The lengths now say it all: what is saved must not be scaled again when it is read.
+        return {k: v for k, v in table.items() if k != "steps"} | {"stages": scaled}
 
 
 class RunConfig(Section):
     """What every experiment has."""
 
     description: str = ""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
 
 
@@ -156,7 +169,7 @@ def read_table(
     table = _parse(source)
     small = table.pop("quick", None)
     if quick:
-        if small is None:
+        if not isinstance(small, dict):
             raise UserError(f"--quick: {source} has no [quick] table")
         table = _merged(table, small)
     for item in overrides:
@@ -188,24 +201,32 @@ def to_toml(config: BaseModel) -> str:
 
 
 def _parse(source: str) -> dict[str, Any]:
-    path = Path(source)
+    if source.endswith(".toml"):
+        return parse_toml(Path(source))
+    if source in preset_names():
+        return parse_toml(PRESET_FOLDER / f"{source}.toml")
+    close = difflib.get_close_matches(source, preset_names(), n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    raise UserError(
+        f"there is no preset {source!r}{hint}; presets are {', '.join(preset_names())}, "
+        "or give the path of a .toml file"
+    )
+
+
+def parse_toml(path: Path | Traversable) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read or is not TOML.
+    """
     try:
-        if path.suffix == ".toml":
-            text = path.read_text(encoding="utf-8")
-        elif source in preset_names():
-            text = (PRESET_FOLDER / f"{source}.toml").read_text(encoding="utf-8")
-        else:
-            close = difflib.get_close_matches(source, preset_names(), n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise UserError(
-                f"there is no preset {source!r}{hint}; presets are {', '.join(preset_names())}, "
-                "or give the path of a .toml file"
-            )
-        return tomllib.loads(text)
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"cannot read {source}: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{source} is not valid TOML: {error}") from None
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from None
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

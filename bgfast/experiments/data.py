@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from bgfast._files import atomic_write
-from bgfast.sampling.store import open_samples
+from bgfast.sampling.store import StoreError, open_samples
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class StateData:
     Parameters
     ----------
     x
-        Frames, ``[n_walkers, n_frames, dim]``, float64.
+        Frames, ``[n_walkers, n_frames, dim]``, float64; kept on disk in float32.
     energy
         Reduced energies, ``[n_walkers, n_frames]``.
     state
@@ -47,13 +47,26 @@ class StateData:
         """Write all of it to an HDF5 file, whole or not at all."""
         with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
             for name, values in vars(self).items():
-                file.create_dataset(name, data=values)
+                file.create_dataset(name, data=values, dtype="f4" if name == "x" else None)
 
     @classmethod
-    def load(cls, path: Path) -> StateData:
-        """Read what :meth:`save` wrote."""
+    def load(cls, path: Path, dim: int) -> StateData:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        StoreError
+            If the file is missing or damaged, or its frames do not have ``dim`` coordinates.
+        """
         with open_samples(path) as file:
-            return cls(**{name: file[name][()] for name in cls.__dataclass_fields__})
+            try:
+                values = {name: file[name][()] for name in cls.__dataclass_fields__}
+            except (KeyError, OSError, RuntimeError) as error:
+                raise StoreError(f"{path} is damaged ({error}); start in another --out") from error
+        x = values["x"]
+        if x.ndim != 3 or x.shape[-1] != dim:
+            raise StoreError(f"{path} holds frames of another system, {list(x.shape)}")
+        return cls(**values | {"x": x.astype(np.float64)})
 
 
 def joined(parts: list[StateData]) -> StateData:

@@ -17,6 +17,7 @@ from bgfast.experiments.dimer_report import analyse
 from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.pipeline import build_flow, draw, load_flow, seed_for, train, usable_device
 from bgfast.experiments.progress import Reporter
+from bgfast.flows import Flow
 
 
 def run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
@@ -28,10 +29,11 @@ def run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
     with folder.timed("training"):
         training = data.frames(held_out=False)
         flow = build_flow(config.flow, energy.dim, seed_for(config.seed, "flow"), training)
+        seed = seed_for(config.seed, f"train {config.training.seed}")
         train(
             flow.to(device),
             energy,
-            config.training,
+            config.training.model_copy(update={"seed": seed}),
             folder.path,
             "train",
             reporter,
@@ -41,18 +43,8 @@ def run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
         )
     with folder.timed("sampling"):
         for tau in config.sampling.tau:
-            draw(
-                flow,
-                energy,
-                folder.samples_at(tau),
-                config.sampling,
-                tau,
-                seed_for(config.seed, f"latent {tau}"),
-                f"draw and weigh, tau = {tau:g}",
-                reporter,
-                columns=lambda x: sample_columns(x, energy, data),
-                attributes={"system": "dimer"},
-            )
+            path, seed = folder.samples_at(tau), seed_for(config.seed, f"latent {tau!r}")
+            _draw(config, energy, data, flow, path, config.sampling.n, tau, seed, reporter)
     with folder.timed("reference"):
         keep_reference(config, energy, folder, reporter)
     analyse_run(config, folder, reporter)
@@ -60,10 +52,11 @@ def run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
 
 def analyse_run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
     """Estimate and report from the files of a run whose samples are drawn."""
-    data = StateData.load(folder.data)
-    flow = load_flow(folder.path, usable_device(config.device))
+    energy = config.system.energy()
+    data = StateData.load(folder.data, energy.dim)
+    flow = load_flow(folder.path, config.training.total_steps, usable_device(config.device))
     with folder.timed("analysis"):
-        analyse(config, config.system.energy(), data, flow, folder, reporter)
+        analyse(config, energy, data, flow, folder, reporter)
 
 
 def sample_run(
@@ -77,11 +70,27 @@ def sample_run(
     reporter: Reporter,
 ) -> None:
     """Draw and weigh more samples from the flow of a run."""
-    energy, data = config.system.energy(), StateData.load(folder.data)
+    energy = config.system.energy()
+    data = StateData.load(folder.data, energy.dim)
+    flow = load_flow(folder.path, config.training.total_steps, usable_device(config.device))
+    _draw(config, energy, data, flow, out, n_samples, tau, seed, reporter)
+
+
+def _draw(
+    config: DimerConfig,
+    energy: ParticleDimer,
+    data: StateData,
+    flow: Flow,
+    path: Path,
+    n_samples: int,
+    tau: float,
+    seed: int,
+    reporter: Reporter,
+) -> None:
     draw(
-        load_flow(folder.path, usable_device(config.device)),
+        flow,
         energy,
-        out,
+        path,
         config.sampling.model_copy(update={"n": n_samples}),
         tau,
         seed,
@@ -107,7 +116,7 @@ def _data(
     config: DimerConfig, energy: ParticleDimer, folder: RunFolder, reporter: Reporter
 ) -> StateData:
     if folder.data.exists():
-        return StateData.load(folder.data)
+        return StateData.load(folder.data, energy.dim)
     data = simulate(energy, config.data, config.analysis.split, config.seed, reporter)
     data.save(folder.data)
-    return data
+    return StateData.load(folder.data, energy.dim)  # as a resumed run would see it

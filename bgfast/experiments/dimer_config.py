@@ -60,7 +60,8 @@ class DimerData(Section):
     held_out
         Share of the walkers that is kept from training.
     relabel
-        Relabel the solvent of every frame to a common reference.
+        Relabel identical particles: the solvent of every frame to a common reference, the dimer's
+        two from left to right.
     """
 
     n_walkers: int = Field(16, ge=2)
@@ -83,7 +84,7 @@ class DimerConfig(RunConfig):
     """
 
     experiment: Literal["dimer"]
-    reference: Literal["compute", "cached", "none"] = "compute"
+    reference: Literal["compute", "cached", "none"] = "cached"
     system: DimerSystem = DimerSystem()
     data: DimerData = DimerData()
     flow: FlowConfig = FlowConfig()
@@ -93,6 +94,10 @@ class DimerConfig(RunConfig):
 
     @model_validator(mode="after")
     def _starts_in_its_states(self) -> DimerConfig:
+        if self.analysis.bounds[0] < 0:
+            raise ValueError(
+                f"analysis.bounds are dimer distances, at least 0, got {list(self.analysis.bounds)}"
+            )
         closed, opened = self.data.start
         if not 0 < closed < self.analysis.split < opened:
             raise ValueError(

@@ -15,7 +15,7 @@ from bgfast.experiments.progress import Reporter
 from bgfast.sampling import MetropolisSampler
 
 N_FIXED = 2
-"""The dimer's own particles are never relabelled."""
+"""The dimer's own particles are not relabelled with the solvent."""
 _ROUNDS = 10
 _PIECES = 20
 
@@ -44,19 +44,33 @@ def simulate(
         for state, (name, interval) in enumerate(intervals.items())
     ]
     data = joined(parts)
-    return _relabelled(data, energy) if config.relabel and energy.params.n_solvent else data
+    return _relabelled(data, energy) if config.relabel else data
 
 
 def outside_labelling(x: Tensor, data: StateData) -> Tensor:
     """Return which configurations ``x[n, dim]`` are outside the labelling of the data, ``[n]``.
 
-    The data cover one labelling of the solvent; the other copies of each configuration are
+    The data cover one labelling of the particles; the other copies of each configuration are
     physically the same and must not be counted again.
     """
     if not data.reference.size:
         return torch.zeros(len(x), dtype=torch.bool)
     reference = torch.from_numpy(data.reference.reshape(-1))
-    return ~ops.is_canonical(x.double().cpu(), reference, n_fixed=N_FIXED)
+    canonical = ops.is_canonical(x.double().cpu(), reference, n_fixed=N_FIXED)
+    return ~canonical | _turned(x).cpu()
+
+
+def left_to_right(x: Tensor) -> Tensor:
+    """Return ``x[..., dim]`` with the dimer's particles exchanged where the first is on the right.
+
+    The energy is the same for both orders, and a closed dimer turns around now and then.
+    """
+    exchanged = torch.cat([x[..., 2:4], x[..., 0:2], x[..., 4:]], dim=-1)
+    return torch.where(_turned(x)[..., None], exchanged, x)
+
+
+def _turned(x: Tensor) -> Tensor:
+    return x[..., 0] > x[..., 2]
 
 
 def _simulate_state(
@@ -102,10 +116,11 @@ def _simulate_state(
 def _relabelled(data: StateData, energy: ParticleDimer) -> StateData:
     """Relabel all frames to the configuration that is closest to them on average.
 
-    Starting from one frame, the reference is replaced by the mean of the relabelled training
-    frames until it no longer changes: the labelling that leaves the least variance.
+    The dimer's particles are ordered from left to right. For the solvent, starting from one frame,
+    the reference is replaced by the mean of the relabelled training frames until it no longer
+    changes: the labelling that leaves the least variance.
     """
-    frames = torch.from_numpy(data.x)
+    frames = left_to_right(torch.from_numpy(data.x))
     training = frames[torch.from_numpy(~data.held_out)].reshape(-1, energy.dim)
     few = training[:: max(1, len(training) // 4000)]
     reference = few[0]

@@ -22,7 +22,7 @@ from bgfast.analysis import (
 from bgfast.experiments.config import AnalysisConfig
 from bgfast.experiments.data import StateData
 from bgfast.experiments.dimer_config import DimerConfig
-from bgfast.experiments.estimates import PlainEstimate, plain_estimate
+from bgfast.experiments.estimates import PlainEstimate, barrier_range, plain_estimate
 from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.progress import Reporter
 from bgfast.flows import Sequential, log_prob
@@ -92,8 +92,11 @@ class DimerEstimates:
         """How far the recommended estimate is from the reference, if there is one."""
         if self.reference is None or not np.isfinite(self.delta_f.value):
             return None
-        reference = self.reference.delta_f
         low, high = _JUDGED
+        inside = (self.profile.r >= low) & (self.profile.r <= high)
+        if not np.isfinite(self.profile.f[inside]).any():
+            return None
+        reference = self.reference.delta_f
         return Agreement(
             delta_f=self.delta_f.value - reference.value,
             stderr=float(np.hypot(self.delta_f.stderr, reference.stderr)),
@@ -126,6 +129,10 @@ class Agreement:
     @property
     def sentence(self) -> str:
         """The comparison in words."""
+        if not self.stderr > 0:
+            return (
+                "The error of the estimate is unknown, so it cannot be compared with the reference."
+            )
         apart = abs(self.delta_f) / self.stderr
         verdict = "agrees with" if apart <= _AGREES else "does not agree with"
         low, high = self.bounds
@@ -157,8 +164,7 @@ def estimates(
         if main == 1 and data.held_out.any():
             pooled = _bidirectional(folder, data, flow, section)
         profile = None if pooled is None else pooled.profile(section.bounds, section.n_bins)
-    middle = section.split
-    barrier = (middle - _BARRIER_HALF_WIDTH, middle + _BARRIER_HALF_WIDTH)
+    barrier = barrier_range(section, _BARRIER_HALF_WIDTH)
     at_main = plain[main]
     verdict = trust(at_main.weights, at_main.profile, barrier, at_main.state_ess)
     return DimerEstimates(plain, main, verdict, pooled, profile, reference if main == 1 else None)

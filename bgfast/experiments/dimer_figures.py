@@ -121,5 +121,5 @@ def _latent(data: StateData, flow: Sequential) -> dict[str, np.ndarray]:
         rows = torch.from_numpy(x[:: max(1, len(x) // _LATENT_ROWS)])
         parameter = next(flow.parameters())
         z, _ = flow.inverse(rows.to(parameter))
-        latent[f"{name}, held out"] = z.cpu().numpy()
+        latent[f"{name}, held out" if data.held_out.any() else name] = z.cpu().numpy()
     return latent

@@ -6,6 +6,7 @@ import json
 
 from bgfast._files import atomic_write
 from bgfast.energies import ParticleDimer
+from bgfast.errors import UserError
 from bgfast.experiments.dimer_config import DimerConfig
 from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.progress import Reporter
@@ -20,7 +21,7 @@ def keep_reference(
 ) -> None:
     """Put the reference at tau = 1 into the folder, as ``config.reference`` says."""
     path = folder.path / _FILE
-    if config.reference == "none" or path.exists():
+    if config.reference == "none" or 1.0 not in config.sampling.tau or path.exists():
         return
     result = _reference(config, energy, 1.0, reporter, compute=config.reference == "compute")
     if result is not None:
@@ -33,7 +34,10 @@ def load_reference(folder: RunFolder) -> UmbrellaResult | None:
     path = folder.path / _FILE
     if not path.exists():
         return None
-    return result_from_dict(json.loads(path.read_text(encoding="utf-8")))
+    try:
+        return result_from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise UserError(f"{path} is damaged; delete it and run again with --resume") from None
 
 
 def reference_at(config: DimerConfig, tau: float, reporter: Reporter) -> UmbrellaResult:

@@ -55,6 +55,7 @@ def _summary(config: DimerConfig, folder: RunFolder, found: DimerEstimates) -> d
         "tau": found.main,
         **weights_entry(plain.weights),
         "seconds": folder.seconds(),
+        "log_z_is": "of one labelling of the solvent, estimated with plain weights",
         "estimator": found.recommended,
         "delta_f": estimate_entry(found.delta_f),
         "profile": profile_entry(found.profile),
@@ -62,7 +63,7 @@ def _summary(config: DimerConfig, folder: RunFolder, found: DimerEstimates) -> d
         "estimators": estimators,
         **_reference_entry(found),
         "temperatures": {
-            f"{tau:g}": weights_entry(e.weights)
+            repr(tau): weights_entry(e.weights)
             | {"delta_f": estimate_entry(e.delta_f), "profile": profile_entry(e.profile)}
             for tau, e in found.plain.items()
         },
@@ -130,7 +131,8 @@ def _report(
     )
     report.add_section(
         "Latent space",
-        "Held-out frames of both states mapped to latent space, beside the prior.",
+        "Simulated frames of both states (held-out ones, if there are any) mapped to latent "
+        "space, beside the prior.",
         figures=[(figures["latent"], "Latent radius, and two latent coordinates.")],
     )
     report.add_section(

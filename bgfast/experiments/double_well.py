@@ -9,7 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from bgfast.energies import DoubleWell
+from bgfast.experiments.config import RunTraining
 from bgfast.experiments.data import StateData
+from bgfast.experiments.double_well_config import FIRST as _FIRST
 from bgfast.experiments.double_well_config import DoubleWellConfig
 from bgfast.experiments.double_well_report import Model, analyse
 from bgfast.experiments.folder import RunFolder
@@ -17,8 +19,6 @@ from bgfast.experiments.pipeline import build_flow, draw, load_flow, seed_for, t
 from bgfast.experiments.progress import Reporter
 from bgfast.flows import Flow
 from bgfast.sampling import MetropolisSampler
-
-_FIRST = "first"
 
 
 def run(config: DoubleWellConfig, folder: RunFolder, reporter: Reporter) -> None:
@@ -35,11 +35,10 @@ def run(config: DoubleWellConfig, folder: RunFolder, reporter: Reporter) -> None
 
 def analyse_run(config: DoubleWellConfig, folder: RunFolder, reporter: Reporter) -> None:
     """Compare the models of a run from their samples."""
-    data = StateData.load(folder.data)
+    energy = config.system.energy()
+    data = StateData.load(folder.data, energy.dim)
     with folder.timed("analysis"):
-        analyse(
-            config, config.system.energy(), data, list(models(config, folder)), folder, reporter
-        )
+        analyse(config, energy, data, list(models(config, folder)), folder, reporter)
 
 
 def models(config: DoubleWellConfig, folder: RunFolder) -> Iterator[Model]:
@@ -53,7 +52,7 @@ def _data(
     config: DoubleWellConfig, energy: DoubleWell, folder: RunFolder, reporter: Reporter
 ) -> StateData:
     if folder.data.exists():
-        return StateData.load(folder.data)
+        return StateData.load(folder.data, energy.dim)
     start = np.zeros((2, energy.dim))
     start[:, 0] = config.data.start
     with reporter.stage("simulate both wells", config.data.n_steps) as advance:
@@ -74,7 +73,7 @@ def _data(
         reference=np.empty((0, 1)),
     )
     data.save(folder.data)
-    return data
+    return StateData.load(folder.data, energy.dim)  # as a resumed run would see it
 
 
 def _train_first(
@@ -99,7 +98,8 @@ def _train_and_draw(
     folder: RunFolder,
     reporter: Reporter,
 ) -> None:
-    flow = load_flow(_folder_of(folder, model.network) / _FIRST, config.device)
+    n_first = sum(stage.steps for stage in _schedule(config, _FIRST, 0).stages)
+    flow = load_flow(_folder_of(folder, model.network) / _FIRST, n_first, config.device)
     frames = data.frames(held_out=False)
     _train(config, energy, frames, flow, model.mode, model.network, folder, reporter)
     with folder.timed("sampling"):
@@ -127,12 +127,12 @@ def _train(
     folder: RunFolder,
     reporter: Reporter,
 ) -> None:
-    stages = config.training.first if part == _FIRST else config.training.modes[part]
+    seed = seed_for(config.seed, f"train {network} {part}")
     with folder.timed("training"):
         train(
             flow.to(config.device),
             energy,
-            config.training.schedule(stages, seed_for(config.seed, f"train {network} {part}")),
+            _schedule(config, part, seed),
             _folder_of(folder, network) / part,
             f"train {network} {'by example' if part == _FIRST else part}",
             reporter,
@@ -140,6 +140,11 @@ def _train(
             validation=None,
             reaction_coordinate=_first_coordinate,
         )
+
+
+def _schedule(config: DoubleWellConfig, part: str, seed: int) -> RunTraining:
+    stages = config.training.first if part == _FIRST else config.training.modes[part]
+    return config.training.schedule(stages, seed)
 
 
 def _first_coordinate(x: Tensor) -> Tensor:

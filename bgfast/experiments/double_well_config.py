@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, FiniteFloat, StringConstraints, field_validator, model_validator
 
 from bgfast.energies import DoubleWell
 from bgfast.experiments.config import (
@@ -18,6 +18,11 @@ from bgfast.experiments.config import (
 from bgfast.flows import LAYERS
 from bgfast.flows.parser import parse
 from bgfast.training.schedule import Stage
+
+FIRST = "first"
+"""Folder of the training that all modes share."""
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+_-]+$")]
+"""A name that can be a folder."""
 
 
 class DoubleWellSystem(Section):
@@ -47,7 +52,7 @@ class DoubleWellData(Section):
         Standard deviation of the proposal.
     """
 
-    start: tuple[float, float] = (-1.8, 1.8)
+    start: tuple[FiniteFloat, FiniteFloat] = (-1.8, 1.8)
     n_steps: int = Field(10_000, ge=1)
     stride: int = Field(10, ge=1)
     step: float = Field(0.1, gt=0)
@@ -67,7 +72,7 @@ class DoubleWellTraining(Section):
     """
 
     first: tuple[Stage, ...] = Field(min_length=1)
-    modes: dict[str, tuple[Stage, ...]] = Field(min_length=1)
+    modes: dict[Name, tuple[Stage, ...]] = Field(min_length=1)
     rc_bounds: tuple[float, float] = (-2.5, 2.5)
     rc_bandwidth: float | None = None
     rc_estimator: Literal["kde", "histogram"] = "kde"
@@ -84,6 +89,8 @@ class DoubleWellTraining(Section):
 
     @model_validator(mode="after")
     def _modes_are_trainable(self) -> DoubleWellTraining:
+        if FIRST in self.modes:
+            raise ValueError(f"a mode must not be called {FIRST!r}: that is the shared training")
         for stages in (self.first, *self.modes.values()):
             self.schedule(stages, seed=0)
         return self
@@ -114,4 +121,13 @@ class DoubleWellConfig(RunConfig):
     def _parse(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
         for spec in networks:
             parse(spec, LAYERS)
+        if len(set(networks)) < len(networks):
+            raise ValueError(f"networks must differ from each other, got {list(networks)}")
         return networks
+
+    @field_validator("sampling")
+    @classmethod
+    def _at_tau_one(cls, sampling: SamplingConfig) -> SamplingConfig:
+        if sampling.tau != (1.0,):
+            raise ValueError(f"tau must be [1.0] for the double well, got {list(sampling.tau)}")
+        return sampling

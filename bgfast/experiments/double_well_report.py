@@ -30,6 +30,7 @@ from bgfast.experiments.data import StateData
 from bgfast.experiments.double_well_config import DoubleWellConfig
 from bgfast.experiments.estimates import (
     PlainEstimate,
+    barrier_range,
     estimate_entry,
     plain_estimate,
     profile_entry,
@@ -47,6 +48,7 @@ _SOBOL = {
     "sobol": " Latent vectors are a Sobol sequence, more even than independent ones: the stated "
     "errors are those of independent samples, an upper bound.",
 }
+_BARRIER_HALF_WIDTH = 0.5
 _F_MAX = 12.0
 """The profile is judged where the exact one is below this, in k_B T."""
 
@@ -177,7 +179,7 @@ def _summary(
         {
             "system": "double-well",
             "model": main.name,
-            "delta_f_is": "F(x1 > split) - F(x1 < split), k_B T",
+            "delta_f_is": f"{_difference(config)}, k_B T",
             **entry(results[main.name]),
             "seconds": folder.seconds(),
             "exact": {
@@ -205,7 +207,7 @@ def _report(
     report = Report(
         "Double well", f"{' and '.join(config.networks)}, {config.sampling.n:,} samples"
     )
-    report.add_headline("F(x > 0) - F(x < 0)", result.delta_f, f"exact {exact.delta_f:.4f} k_B T")
+    report.add_headline(_difference(config), result.delta_f, f"exact {exact.delta_f:.4f} k_B T")
     report.add_headline("log Z", weights.log_z, f"exact {exact.log_z:.4f}")
     report.add_headline(
         "effective samples",
@@ -215,7 +217,12 @@ def _report(
     report.add_headline("Pareto k", weights.pareto_k, main.name)
     report.add_section(
         f"Can {main.name} be trusted?",
-        verdict=trust(weights, result.estimate.profile, (-0.5, 0.5), result.estimate.state_ess),
+        verdict=trust(
+            weights,
+            result.estimate.profile,
+            barrier_range(config.analysis, _BARRIER_HALF_WIDTH),
+            result.estimate.state_ess,
+        ),
     )
     report.add_section(
         "Training modes side by side",
@@ -224,7 +231,7 @@ def _report(
         "exact one. Training by energy alone may collapse to one of the two states; its reweighted "
         "profile is then wrong where nothing was generated, however small its error bars."
         + _SOBOL[config.sampling.latent],
-        table=_table(results, exact),
+        table=_table(config, results, exact),
         figures=[(figures["comparison"], "Networks and training modes.")],
     )
     report.add_section(
@@ -242,7 +249,12 @@ def _report(
     report.write(folder.report)
 
 
-def _table(results: dict[str, Result], exact: Exact) -> Table:
+def _difference(config: DoubleWellConfig) -> str:
+    split = f"{config.analysis.split:g}"
+    return f"F(x > {split}) - F(x < {split})"
+
+
+def _table(config: DoubleWellConfig, results: dict[str, Result], exact: Exact) -> Table:
     rows = []
     for name, result in results.items():
         weights, deviation = result.estimate.weights, result.deviation
@@ -258,7 +270,7 @@ def _table(results: dict[str, Result], exact: Exact) -> Table:
         )
     rows.append(["exact", f"{exact.delta_f:.4f}", f"{exact.log_z:.4f}", "0", "", ""])
     return Table(
-        ["model", "F(x > 0) - F(x < 0)", "log Z", "largest error of F(x)", "ESS/n", "Pareto k"],
+        ["model", _difference(config), "log Z", "largest error of F(x)", "ESS/n", "Pareto k"],
         rows,
         caption=f"Errors of F(x) where the exact one is below {_F_MAX:g} k_B T.",
     )

@@ -58,6 +58,13 @@ def plain_estimate(path: Path, config: AnalysisConfig) -> PlainEstimate:
     )
 
 
+def barrier_range(config: AnalysisConfig, half_width: float) -> tuple[float, float]:
+    """Return the range around the split that is looked at as the barrier, at least one bin wide."""
+    low, high = config.bounds
+    half_width = max(half_width, (high - low) / config.n_bins)
+    return config.split - half_width, config.split + half_width
+
+
 def estimate_entry(estimate: Estimate) -> dict[str, float]:
     """Return an estimate as it stands in summary.json."""
     return {"value": estimate.value, "stderr": estimate.stderr}

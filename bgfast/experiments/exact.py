@@ -13,7 +13,7 @@ from bgfast.analysis.comparison import exact_profile
 from bgfast.analysis.profiles import Profile
 from bgfast.energies import DoubleWell
 
-_REACH = 12.0
+_NEGLIGIBLE = 100.0
 _POINTS = 200_001
 
 
@@ -52,15 +52,28 @@ def double_well_exact(
     split
         Value of x1 that divides the two states.
     """
-    x, log_p = _log_boltzmann(energy, tau, -_REACH, _REACH, _POINTS)
+    reach = _reach(energy, tau, bounds)
+    x, log_p = _log_boltzmann(energy, tau, -reach, reach, _POINTS)
     gaussian = 0.5 * (energy.dim - 1) * math.log(2 * math.pi * tau / energy.k)
-    below = _log_integral(energy, tau, -_REACH, split)
-    above = _log_integral(energy, tau, split, _REACH)
+    below = _log_integral(energy, tau, -reach, split)
+    above = _log_integral(energy, tau, split, reach)
     return Exact(
         log_z=_log_trapezoid(x, log_p) + gaussian,
         delta_f=below - above,
         profile=exact_profile(lambda r: _energy_along(energy, r) / tau, bounds, n_bins),
     )
+
+
+def _reach(energy: DoubleWell, tau: float, bounds: tuple[float, float]) -> float:
+    """Return an |x1| beyond ``bounds`` from which on exp(-u / tau) is negligible."""
+    quadratic, linear = max(0.0, energy.a2) / energy.a4, abs(energy.a1) / energy.a4
+    stationary = 1.0 + 2.0 * quadratic**0.5 + linear ** (1 / 3)  # beyond all stationary points
+    reach = float(max(stationary, *(1.0 + abs(bound) for bound in bounds)))
+    while True:
+        u = _energy_along(energy, np.linspace(-reach, reach, 2001)) / tau
+        if float(min(u[0], u[-1]) - u.min()) > _NEGLIGIBLE:
+            return reach
+        reach *= 1.5
 
 
 def _log_integral(energy: DoubleWell, tau: float, low: float, high: float) -> float:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from bgfast._files import atomic_write
 from bgfast.errors import UserError
-from bgfast.experiments.config import to_toml
+from bgfast.experiments.config import parse_toml, to_toml
 
 
 class RunFolder:
@@ -69,7 +69,7 @@ class RunFolder:
 
     def samples_at(self, tau: float) -> Path:
         """Return the file of the samples drawn at relative temperature ``tau``."""
-        return self.path / ("samples.h5" if tau == 1 else f"samples-tau-{tau:g}.h5")
+        return self.path / ("samples.h5" if tau == 1 else f"samples-tau-{tau!r}.h5")
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -87,8 +87,11 @@ class RunFolder:
         """Return the seconds spent per stage so far, resumed parts included."""
         if not self._timings.exists():
             return {}
-        timings: dict[str, float] = json.loads(self._timings.read_text(encoding="utf-8"))
-        return timings
+        try:
+            timings = json.loads(self._timings.read_text(encoding="utf-8"))
+            return {str(stage): float(seconds) for stage, seconds in timings.items()}
+        except (ValueError, TypeError, AttributeError):
+            raise UserError(f"{self._timings} is damaged; delete it and run again") from None
 
     def table(self) -> dict[str, Any]:
         """Return the configuration of the run that is in this folder.
@@ -100,7 +103,7 @@ class RunFolder:
         """
         if not self.config.exists():
             raise UserError(f"{self.path} holds no run (no config.toml)")
-        return tomllib.loads(self.config.read_text(encoding="utf-8"))
+        return parse_toml(self.config)
 
     def _check_same(self, config: BaseModel) -> None:
         before, now = _flat(self.table()), _flat(tomllib.loads(to_toml(config)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,19 +51,22 @@ def usable_device(name: str) -> torch.device:
 
 def build_flow(config: FlowConfig, dim: int, seed: int, data: Tensor, n_dim: int = 2) -> Sequential:
     """Return an untrained float32 flow, with the whitening fitted to ``data[n, dim]``."""
-    whitening = None
-    if config.whitening != "none":
-        whitening = Whitening.fit(data.double(), config.whitening)
-    return architecture(
-        config.architecture,
-        dim,
-        config.hidden,
-        config.activation,
-        split=config.split,
-        n_dim=n_dim,
-        whitening=whitening,
-        seed=seed,
-    )
+    try:
+        whitening = None
+        if config.whitening != "none":
+            whitening = Whitening.fit(data.double(), config.whitening)
+        return architecture(
+            config.architecture,
+            dim,
+            config.hidden,
+            config.activation,
+            split=config.split,
+            n_dim=n_dim,
+            whitening=whitening,
+            seed=seed,
+        )
+    except ValueError as error:
+        raise UserError(f"flow: {error}") from error
 
 
 def train(
@@ -98,12 +102,31 @@ def train(
         trainer.run(resume=(folder / CHECKPOINT).exists())
 
 
-def load_flow(folder: Path, device: torch.device | str = "cpu") -> Sequential:
-    """Return the flow whose training left its checkpoint in ``folder``."""
+def load_flow(folder: Path, total_steps: int, device: torch.device | str = "cpu") -> Sequential:
+    """Return the flow whose training left its checkpoint in ``folder``.
+
+    Raises
+    ------
+    UserError
+        If there is no checkpoint, it is damaged, or the training is not finished.
+    """
     state = load_checkpoint(folder / CHECKPOINT, device)
+    if state["step"] != total_steps:
+        raise UserError(
+            f"training in {folder} stands at step {state['step']} of {total_steps}; "
+            "finish it with bgfast run ... --resume"
+        )
     flow = from_config(state["flow_config"]).to(device)
     flow.load_state_dict(state["flow"])
     return flow
+
+
+def _digest(flow: Flow) -> str:
+    """Return a hash of the flow's numbers, to tell its samples from those of another flow."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(flow.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def draw(
@@ -131,6 +154,7 @@ def draw(
         layout = {"x": ((energy.dim,), "f4"), "energy": ((), "f8"), "log_w": ((), "f8")}
         layout |= {name: (rows.shape[1:], rows.dtype.str) for name, rows in extra.items()}
         facts = {"tau": tau, "seed": seed, "n": config.n, "latent": config.latent, **attributes}
+        facts |= {"energy": repr(energy), "flow": _digest(flow)}
         with SampleWriter(path, layout, facts) as writer:
             batches = generate(
                 flow,

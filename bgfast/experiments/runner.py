@@ -72,10 +72,11 @@ def run_experiment(
     return folder
 
 
-def analyze_run(path: Path, reporter: Reporter | None = None) -> RunFolder:
+def analyze_run(
+    path: Path, *, device: str | None = None, reporter: Reporter | None = None
+) -> RunFolder:
     """Do the analysis of the run in ``path`` again; see ``bgfast analyze``."""
-    folder = RunFolder(path)
-    experiment, config = _experiment(folder.table(), str(folder.config))
+    folder, experiment, config = _finished(path, device)
     with reporter or Reporter() as shown:
         experiment.analyse(config, folder, shown)
     return folder
@@ -88,6 +89,7 @@ def sample_run(
     n_samples: int,
     tau: float,
     seed: int,
+    device: str | None = None,
     reporter: Reporter | None = None,
 ) -> None:
     """Draw samples from the flow of the run in ``path`` into ``out``; see ``bgfast sample``.
@@ -97,8 +99,7 @@ def sample_run(
     UserError
         If there is no such run, ``out`` exists, or tau is not positive.
     """
-    folder = RunFolder(path)
-    experiment, config = _experiment(folder.table(), str(folder.config))
+    folder, experiment, config = _finished(path, device)
     if experiment.sample is None:
         raise UserError(f"{path} holds several networks; bgfast sample needs a run with one")
     if out.exists():
@@ -133,6 +134,12 @@ def references(
 def preset_descriptions() -> dict[str, str]:
     """Return name -> description of every preset."""
     return {name: str(read_table(name).get("description", "")) for name in preset_names()}
+
+
+def _finished(path: Path, device: str | None) -> tuple[RunFolder, Experiment, RunConfig]:
+    folder = RunFolder(path)
+    table = folder.table() | ({"device": device} if device else {})
+    return folder, *_experiment(table, str(folder.config))
 
 
 def _experiment(table: dict[str, Any], source: str) -> tuple[Experiment, RunConfig]:

@@ -19,6 +19,9 @@ from bgfast.flows.density import log_weight
 BLOCK = 1024
 """Rows of one random stream; part of what a seed means."""
 
+_LEAST_ROWS = 256
+"""Matrix products of very few rows round differently: fewer are never evaluated."""
+
 Latent = Literal["normal", "sobol"]
 """How latent vectors are drawn; see :func:`latent_rows`."""
 
@@ -167,7 +170,9 @@ def generate(
     for first in range(start, n_samples, chunk):
         last = min(first + chunk, n_samples)
         like = (parameter.dtype, parameter.device)
-        z = latent_rows(first, last, flow.dim, seed, tau, *like, latent)
-        x, logdet = flow(z)
+        padded = max(last, first + _LEAST_ROWS)
+        z = latent_rows(first, padded, flow.dim, seed, tau, *like, latent)
+        x, logdet = (part[: last - first] for part in flow(z))
+        z = z[: last - first]
         u = energy.energy(x.double())
         yield Batch(first, x, z, u, log_weight(u, z, logdet, tau))

@@ -11,9 +11,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from bgfast._files import flush_to_disk
 from bgfast.errors import UserError
 
 _ROWS_PER_CHUNK = 1024
+_ADVICE = "delete it and run again"
 
 
 class StoreError(UserError):
@@ -77,6 +79,7 @@ class SampleWriter:
     def finish(self) -> None:
         """Close the file and give it its final name."""
         self._file.close()
+        flush_to_disk(self.part)
         os.replace(self.part, self.path)
 
     def close(self) -> None:
@@ -127,13 +130,20 @@ def read_columns(path: Path, *names: str, chunk: int = 65536) -> Iterator[tuple[
     Raises
     ------
     StoreError
-        If the file is missing, damaged or lacks a column.
+        If the file is missing, damaged, lacks a column, or a finished file holds another number of
+        rows than it says.
     """
     with open_samples(path) as file:
         missing = [name for name in names if name not in file]
         if missing:
             raise StoreError(f"{path} has no column {', '.join(missing)}; it holds {sorted(file)}")
-        yield from _rows(file, names, chunk)
+        n_rows, n = min(len(file[name]) for name in names), file.attrs.get("n")
+        if n is not None and n_rows != n and not _is_part(path):
+            raise StoreError(f"{path} holds {n_rows} rows instead of {n}; {_ADVICE}")
+        try:
+            yield from _rows(file, names, chunk)
+        except (OSError, RuntimeError) as error:
+            raise StoreError(f"{path} is damaged ({error}); {_ADVICE}") from error
 
 
 def open_samples(path: Path) -> h5py.File:
@@ -141,11 +151,15 @@ def open_samples(path: Path) -> h5py.File:
     if not Path(path).exists():
         raise StoreError(f"{path} does not exist")
     try:
-        return h5py.File(path, "r", swmr=True)
-    except OSError as error:
-        raise StoreError(
-            f"{path} is not a readable HDF5 file ({error}); delete it and run again"
-        ) from error
+        # While a file is written its end is not where its header says. Afterwards that is the sign
+        # of a truncated file, which would be read as zeros.
+        return h5py.File(path, "r", swmr=_is_part(path))
+    except (OSError, RuntimeError) as error:
+        raise StoreError(f"{path} is not a readable HDF5 file ({error}); {_ADVICE}") from error
+
+
+def _is_part(path: Path) -> bool:
+    return Path(path).suffix == ".part"
 
 
 def _rows(file: h5py.File, names: Sequence[str], chunk: int) -> Iterator[tuple[np.ndarray, ...]]:

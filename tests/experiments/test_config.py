@@ -1,10 +1,13 @@
 """Configuration files: what is wrong is said in one line that names the key."""
 
+import tomllib
+
 import pytest
 
 from bgfast.errors import UserError
 from bgfast.experiments.config import (
     AnalysisConfig,
+    RunTraining,
     SamplingConfig,
     Section,
     preset_names,
@@ -34,7 +37,7 @@ def test_written_configuration_reads_back(tmp_path):
     [
         ({"smapling": {}}, "unknown key 'smapling', did you mean 'sampling'?"),
         ({"sampling": {"nn": 3}}, "unknown key 'sampling.nn', did you mean 'n'?"),
-        ({"sampling": {"n": 0}}, "sampling.n: .*greater than or equal to 1 .got 0"),
+        ({"sampling": {"n": 0}}, "sampling.n: .*greater than or equal to 100 .got 0"),
         ({"sampling": {"tau": [1.0, -2.0]}}, "tau must hold positive numbers, got .1.0, -2.0."),
         (
             {"analysis": {"bounds": [2.5, 0.5], "split": 1.5}},
@@ -76,6 +79,15 @@ def test_broken_toml_is_said_to_be(tmp_path):
     path.write_text("a = ")
     with pytest.raises(UserError, match="is not valid TOML"):
         read_table(str(path))
+
+
+def test_total_steps_scale_the_stages_once():
+    stage = {"w_ml": 1.0}
+    table = {"steps": 30, "stages": [stage | {"steps": 100}, stage | {"steps": 200}]}
+    training = validated(RunTraining, table, "here")
+    assert [s.steps for s in training.stages] == [10, 20]
+    again = validated(RunTraining, tomllib.loads(to_toml(training)), "saved")
+    assert again == training
 
 
 def test_presets_exist():

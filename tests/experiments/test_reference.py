@@ -11,7 +11,7 @@ from bgfast.experiments import reference
 from bgfast.experiments.progress import Reporter
 from bgfast.sampling.umbrella import UmbrellaSettings
 
-TINY = UmbrellaSettings(n_windows=4, n_ladders=4, sweeps=128, burn_in=0)
+TINY = UmbrellaSettings(n_windows=4, spring=20.0, n_ladders=4, sweeps=128, burn_in=0)
 
 
 class Notes(Reporter):
@@ -68,7 +68,11 @@ def test_second_call_reads_what_the_first_computed(tmp_path, counted):
         {"split": 1.4},
         {"bounds": (0.6, 2.5)},
         {"energy": ParticleDimer(n_solvent=1, c=4.0)},
-        {"settings": UmbrellaSettings(n_windows=5, n_ladders=4, sweeps=128, burn_in=0)},
+        {
+            "settings": UmbrellaSettings(
+                n_windows=5, spring=20.0, n_ladders=4, sweeps=128, burn_in=0
+            )
+        },
     ],
     ids=lambda change: next(iter(change)),
 )

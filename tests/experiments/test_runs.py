@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -109,7 +110,7 @@ def test_a_run_leaves_summary_report_samples_and_figures(finished, name):
     assert not list(folder.path.rglob("*.part")) + list(folder.path.rglob(".*"))
 
 
-def test_dimer_samples_follow_the_seed_and_mark_what_is_outside_the_labelling(finished):
+def test_dimer_samples_mark_what_is_outside_the_labelling(finished):
     with h5py.File(finished["dimer"].samples_at(1.0)) as file:
         assert file["x"].shape == (600, 10)
         assert file["log_w"].dtype == np.float64
@@ -138,7 +139,7 @@ def test_an_interrupted_run_resumes_to_the_same_result(finished, tmp_path, monke
 
 def test_analysis_can_be_repeated_with_the_same_numbers(finished):
     before = json.loads(finished["dimer"].summary.read_text())
-    analyze_run(finished["dimer"].path, Reporter(quiet=True))
+    analyze_run(finished["dimer"].path, reporter=Reporter(quiet=True))
     after = json.loads(finished["dimer"].summary.read_text())
     for key in ("ess", "delta_f", "profile", "estimators", "discarded"):
         assert after[key] == before[key]
@@ -168,6 +169,12 @@ def test_more_samples_can_be_drawn_from_a_finished_run(finished, tmp_path):
         (["run", "dimer", "--resume"], "holds no run"),
         (["analyze", "nowhere"], "holds no run"),
         (["sample", "RUN", "--out", "x.h5", "--tau", "0"], "--tau must be positive"),
+        (["run", "dimer", "--set", "sampling.tau=[1.0, 1.0]"], "tau must not repeat"),
+        (["run", "dimer", "--set", "analysis.bounds=[-1.0, 2.5]"], "at least 0"),
+        (["run", "dimer", "--set", "flow.hidden=[0]"], "flow.hidden.0"),
+        (["run", "double-well", "--set", "sampling.tau=[2.0]"], "tau must be [1.0]"),
+        (["run", "double-well", "--set", "training.modes.first=[]"], "must not be called 'first'"),
+        (["sample", "RUN", "--out", "/dev/null/x.h5"], "Not a directory"),
         (["run", "RUN.toml", "--out", "RUN"], "already holds a run"),
         (["run", "RUN.toml", "--out", "RUN", "--resume", "--seed", "5"], "it differs in seed"),
     ],
@@ -196,6 +203,61 @@ def test_a_corrupt_checkpoint_is_named_and_left_alone(finished, tmp_path):
         assert not list(tmp_path.iterdir())
     finally:
         checkpoint.write_bytes(good)
+
+
+@pytest.mark.parametrize("name", ["samples.h5", "data.h5", "timings.json", "config.toml"])
+def test_damaged_files_of_a_run_are_named(finished, tmp_path, name):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished["dimer"].path, copy)
+    content = (copy / name).read_bytes()
+    (copy / name).write_bytes(content[: len(content) // 2] + b"\xff")
+    result = bgfast("analyze", copy, cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert name in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_half_trained_flow_is_not_sampled(finished, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished["dimer"].path, copy)
+    text = (copy / "config.toml").read_text().replace("steps = 4", "steps = 5")
+    (copy / "config.toml").write_text(text)
+    result = bgfast("sample", copy, "--out", tmp_path / "x.h5", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "stands at step 8 of 10" in result.stderr
+
+
+def test_the_seed_reaches_every_stage(finished, tmp_path):
+    source = str(finished["dimer"].path.parent / "dimer.toml")
+    runs = [finished["dimer"]] + [
+        run_experiment(
+            source,
+            out=tmp_path / f"{seed}",
+            overrides=(f"seed={seed}",),
+            reporter=Reporter(quiet=True),
+        )
+        for seed in (0, 1)
+    ]
+
+    def fingerprint(run):
+        with h5py.File(run.data) as data, h5py.File(run.samples_at(1.0)) as samples:
+            lines = (run.path / "metrics.jsonl").read_text().splitlines()
+            losses = [json.loads(line)["loss"] for line in lines]
+            return data["x"][0, 0, 0], losses, samples["x"][0, 0], samples["log_w"][0]
+
+    first, same, other = (fingerprint(run) for run in runs)
+    assert first == same
+    assert all(a != b for a, b in zip(first, other, strict=True))
+
+
+def test_more_samples_never_mix_two_flows(finished, tmp_path):
+    """The rest of an interrupted draw is continued for the same flow only."""
+    from bgfast.experiments.pipeline import _digest
+    from bgfast.flows import architecture
+
+    flows = [architecture("R1", dim=2, hidden=(4,), seed=seed) for seed in (0, 0, 1)]
+    digests = [_digest(flow) for flow in flows]
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_doctor_and_systems_answer(tmp_path):

@@ -77,6 +77,24 @@ def test_unequal_columns_are_refused(tmp_path):
         writer.append(x=np.zeros((2, 3)), log_w=np.zeros(3))
 
 
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.99])
+def test_a_truncated_file_is_never_read_as_zeros(tmp_path, share):
+    path = tmp_path / "s.h5"
+    with SampleWriter(path, COLUMNS, {"n": 5000}) as writer:
+        writer.append(**rows(0, 5000))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(StoreError, match="not a readable HDF5 file"):
+        read_all(path)
+
+
+def test_a_file_with_too_few_rows_says_so(tmp_path):
+    with SampleWriter(tmp_path / "s.h5", COLUMNS, {"n": 10}) as writer:
+        writer.append(**rows(0, 9))
+    with pytest.raises(StoreError, match="holds 9 rows instead of 10"):
+        read_all(tmp_path / "s.h5")
+
+
 def test_damaged_missing_or_foreign_files_say_so(tmp_path):
     with pytest.raises(StoreError, match="does not exist"):
         next(read_columns(tmp_path / "no.h5", "x"))

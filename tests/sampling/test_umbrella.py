@@ -160,7 +160,9 @@ def test_halves_and_statement_belong_to_the_result(without_solvent):
 
 
 def test_run_ends_when_the_tolerance_is_reached():
-    settings = UmbrellaSettings(n_windows=6, n_ladders=4, sweeps=12_800, burn_in=40, tolerance=1.0)
+    settings = UmbrellaSettings(
+        n_windows=6, spring=20.0, n_ladders=4, sweeps=12_800, burn_in=40, tolerance=3.0
+    )
     seen = []
     result = umbrella_profile(
         ParticleDimer(n_solvent=2),
@@ -168,13 +170,13 @@ def test_run_ends_when_the_tolerance_is_reached():
         progress=lambda done, total: seen.append((done, total)),
     )
     assert result.sweeps == 12_800 // 8
-    assert 0.02 < result.shape_error < 1.0
+    assert 0.02 < result.shape_error <= 3.0
     assert result.burn_in == 40
     assert seen[-1] == (12_840, 12_840)
 
 
 def test_same_seed_gives_the_same_result_and_another_seed_another():
-    settings = UmbrellaSettings(n_windows=4, n_ladders=4, sweeps=128, burn_in=0)
+    settings = UmbrellaSettings(n_windows=4, spring=20.0, n_ladders=4, sweeps=128, burn_in=0)
     first, again, other = (
         umbrella_profile(ParticleDimer(n_solvent=3), settings=settings, seed=seed).delta_f.value
         for seed in (0, 0, 1)
@@ -184,7 +186,7 @@ def test_same_seed_gives_the_same_result_and_another_seed_another():
 
 def test_tilt_of_the_double_well_adds_to_the_profile_exactly():
     """F of two systems that differ in c differs by their c (d - d0) / tau."""
-    settings = UmbrellaSettings(n_windows=6, n_ladders=4, sweeps=640, burn_in=80)
+    settings = UmbrellaSettings(n_windows=6, spring=20.0, n_ladders=4, sweeps=640, burn_in=80)
     one, other = (
         umbrella_profile(ParticleDimer(n_solvent=6, c=c), 2.0, settings=settings).profile
         for c in (-1.0, 4.0)
