@@ -26,6 +26,9 @@ Columns = Callable[[Tensor], Mapping[str, np.ndarray]]
 """Further columns of a sample file, computed from configurations ``[n, dim]`` in float64."""
 
 
+_VALIDATION_ROWS = 4096
+
+
 def seed_for(seed: int, purpose: str) -> int:
     """Return the seed of one purpose of a run; purposes are independent of each other."""
     key = [seed, *purpose.encode()]
@@ -94,12 +97,17 @@ def train(
             energy,
             config,
             data=data.to(dtype),
-            validation=None if validation is None else validation.to(dtype),
+            validation=None if validation is None else _some(validation).to(dtype),
             reaction_coordinate=reaction_coordinate,
             out=folder,
             progress=show,
         )
         trainer.run(resume=(folder / CHECKPOINT).exists())
+
+
+def _some(validation: Tensor) -> Tensor:
+    """Return evenly spread rows, so that looking at them costs little beside the training."""
+    return validation[:: max(1, len(validation) // _VALIDATION_ROWS)]
 
 
 def load_flow(folder: Path, total_steps: int, device: torch.device | str = "cpu") -> Sequential:
