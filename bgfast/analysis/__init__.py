@@ -1,12 +1,13 @@
 """From weighted samples to numbers, figures and a report."""
 
 from bgfast.analysis.bar import bar
-from bgfast.analysis.bidirectional import Bidirectional, Pool, Rows, bidirectional
+from bgfast.analysis.bidirectional import Bidirectional, bidirectional
 from bgfast.analysis.comparison import ProfileDeviation, exact_profile, profile_deviation
 from bgfast.analysis.diagnostics import Finding, Verdict, trust
 from bgfast.analysis.estimate import Estimate
 from bgfast.analysis.overlap import StateOverlap
 from bgfast.analysis.pareto import pareto_k
+from bgfast.analysis.pool import Pool, Rows
 from bgfast.analysis.profiles import (
     Profile,
     ProfileAccumulator,

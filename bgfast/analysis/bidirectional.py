@@ -16,6 +16,10 @@ counts 1/g_k, so n_k is the effective number. This decides how frames are weighe
 samples; any choice gives a consistent f_k, and error bars do not rest on it: they come from
 resampling whole walkers and generator batches, with every f_k solved anew.
 
+A simulation may run under a known bias, to cover a barrier: u is the biased energy, and
+``Rows.log_target`` leads back. f_k and all overlaps are those of the biased states; weights, log Z
+and everything averaged with them are those of the target, exp(-u + log_target).
+
 The simulations must not be those that the generator was trained on.
 """
 
@@ -32,78 +36,11 @@ from bgfast.analysis.blocks import block_index, statistical_inefficiency, times_
 from bgfast.analysis.diagnostics import Verdict
 from bgfast.analysis.estimate import Estimate
 from bgfast.analysis.overlap import StateOverlap, judge, overlap_matrix, state_overlap
-from bgfast.analysis.pooled_state import PooledState, Replicas, Side, standard_error
+from bgfast.analysis.pool import Pool, Rows
+from bgfast.analysis.pooled_state import PooledState, Replicas, standard_error
 from bgfast.analysis.profiles import Profile
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Samples from one source; every array has shape ``[n]``.
-
-    Attributes
-    ----------
-    u
-        Reduced energy, divided by tau.
-    log_q
-        Log density of the generator, normalised over all x.
-    state
-        Index of the state that the row lies in; -1 outside of all states or of C.
-    r
-        Reaction coordinate.
-    block
-        Batch (generated) or walker (simulated). Rows of different blocks are independent, frames of
-        one walker are in order of time, and a walker stays in its state; the same number in two
-        states means two walkers. ``None``: every row is independent.
-    """
-
-    u: Array
-    log_q: Array
-    state: NDArray[np.integer]
-    r: Array
-    block: NDArray[np.integer] | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("u", "log_q", "r"):
-            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
-        for name in ("state", "block"):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            object.__setattr__(self, name, np.asarray(value))
-            if getattr(self, name).dtype.kind not in "iu":
-                raise TypeError(f"{name} must hold integers, got {getattr(self, name).dtype}")
-        if self.u.ndim != 1:
-            raise ValueError(f"u must have shape [n], got {list(self.u.shape)}")
-        for name in ("log_q", "state", "r", "block"):
-            value = getattr(self, name)
-            if value is not None and value.shape != self.u.shape:
-                raise ValueError(
-                    f"{name} must have the shape of u, {list(self.u.shape)}, "
-                    f"got {list(value.shape)}"
-                )
-
-    @property
-    def work(self) -> Array:
-        """U + log q, shape ``[n]``."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            work: Array = self.u + self.log_q
-        return work
-
-    @property
-    def finite(self) -> NDArray[np.bool_]:
-        """Rows in which u, log q, their sum and r are finite, shape ``[n]``."""
-        finite: NDArray[np.bool_] = np.isfinite(self.work) & np.isfinite(self.r)
-        return finite
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Generated and simulated rows of one system at one temperature."""
-
-    generated: Rows
-    simulated: Rows
 
 
 @dataclass(frozen=True)
@@ -113,11 +50,11 @@ class Bidirectional:
     Attributes
     ----------
     log_z
-        log Z_k = -f_k of each state. Not determined (NaN) without rows from both sides.
+        log Z_k of the target in each state. Not determined (NaN) without rows from both sides.
     log_w_generated, log_w_simulated
         Pooled log weights of all rows, in the order of the pool; -infinity where the weight is 0.
-        The weights within state k sum to Z_k, so any average over exp(-u) is a weighted mean over
-        both arrays. For simulated rows the weight includes the factor 1/g_k.
+        The weights within state k sum to Z_k, so any average over the target is a weighted mean
+        over both arrays. For simulated rows the weight includes the factor 1/g_k.
     overlaps
         How well generator and simulation overlap, one entry per state.
     overlap_matrix
@@ -144,14 +81,15 @@ class Bidirectional:
     verdict: Verdict
     _states: tuple[PooledState, ...]
     _replicas: tuple[Replicas, ...]
+    _log_z_replicas: tuple[Array, ...]
 
     def delta_f(self, first: int = 0, second: int = 1) -> Estimate:
-        """Return F_first - F_second = -log Z_first + log Z_second in k_B T."""
+        """Return F_first - F_second = -log Z_first + log Z_second of the target in k_B T."""
         for state in (first, second):
             if not 0 <= state < len(self.log_z):
                 raise ValueError(f"state must be 0 ... {len(self.log_z) - 1}, got {state}")
         value = self.log_z[second].value - self.log_z[first].value
-        replicas = self._replicas[first].f - self._replicas[second].f
+        replicas = self._log_z_replicas[second] - self._log_z_replicas[first]
         return Estimate(value, float(standard_error(replicas)))
 
     def work(self, state: int) -> tuple[Array, Array]:
@@ -185,7 +123,7 @@ class Bidirectional:
             raise ValueError(f"n_bins must be at least 1, got {n_bins}")
         edges = np.linspace(low, high, n_bins + 1)
         solved = [pair for pair in zip(self._states, self._replicas, strict=True) if pair[0].solved]
-        log_unit = max((-state.f for state, _ in solved), default=0.0)
+        log_unit = max((state.log_unit - state.f for state, _ in solved), default=0.0)
         parts = [state.histogram(edges, replicas, log_unit) for state, replicas in solved]
         nothing = np.zeros(n_bins)
         sums = sum((part.sums for part in parts), nothing)
@@ -246,15 +184,15 @@ def bidirectional(
     times_batch = times_drawn(rng, n_batches, n_bootstrap)
     log_w_generated = np.full(generated.u.size, -np.inf)
     log_w_simulated = np.full(simulated.u.size, -np.inf)
-    states, all_replicas, overlaps = [], [], []
+    states, all_replicas, log_z, log_z_replicas, overlaps = [], [], [], [], []
     for k, name in enumerate(state_names):
         here = np.flatnonzero(usable & (generated.state == k))
         there = np.flatnonzero(usable_simulated & (simulated.state == k))
         work = simulated.work[there]
         walker = None if simulated.block is None else simulated.block[there]
         state = PooledState(
-            Side(generated.work[here], generated.r[here], batch[here], n_batches),
-            Side(work, simulated.r[there], *block_index(walker, work.size)),
+            generated.side(here, batch[here], n_batches),
+            simulated.side(there, *block_index(walker, work.size)),
             n_generated=generated.u.size,
             frame_weight=1 / statistical_inefficiency(work, walker),
         )
@@ -263,13 +201,15 @@ def bidirectional(
         n_walkers = work.size if walker is None else np.unique(walker).size
         states.append(state)
         all_replicas.append(replicas)
+        log_z_replicas.append(state.log_z_replicas(replicas))
+        log_z.append(Estimate(state.log_z, float(standard_error(log_z_replicas[k]))))
         overlaps.append(state_overlap(name, state, n_walkers, float(standard_error(replicas.f))))
         if state.solved:
             log_w_generated[here] = state.log_w(state.generated)
             log_w_simulated[there] = state.log_w(state.simulated)
     left_out = int((~usable_simulated | (simulated.state < 0)).sum())
     return Bidirectional(
-        log_z=tuple(Estimate(-s.f, o.stderr) for s, o in zip(states, overlaps, strict=True)),
+        log_z=tuple(log_z),
         log_w_generated=log_w_generated,
         log_w_simulated=log_w_simulated,
         overlaps=tuple(overlaps),
@@ -281,6 +221,7 @@ def bidirectional(
         verdict=judge(overlaps, left_out, simulated.u.size),
         _states=tuple(states),
         _replicas=tuple(all_replicas),
+        _log_z_replicas=tuple(log_z_replicas),
     )
 
 

@@ -2,7 +2,8 @@
 
 Notation as in :mod:`bgfast.analysis.bidirectional`: work w = u + log q, and the weight of a row
 within the state is exp(-f) / n_k * fermi(c - w) with c = f + log(n_k / n_g). c is the crossing of
-:mod:`bgfast.analysis.bar`; it depends on the work alone, f also on the numbers of rows.
+:mod:`bgfast.analysis.bar`; it depends on the work alone, f also on the numbers of rows. f is of the
+simulated state; towards the target each row weighs exp(log_target) more.
 """
 
 from __future__ import annotations
@@ -12,56 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_expit
+from scipy.special import log_expit, logsumexp
 
 from bgfast.analysis.bar import crossing, fermi, scaled_fermi
+from bgfast.analysis.side import Binned, Side
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 _N_NODES = 17  # values of c at which the replicas' sums are taken; in between they are interpolated
-
-
-@dataclass(frozen=True)
-class Side:
-    """Usable rows within the state from one source; every array has shape ``[n]``.
-
-    ``block`` is the generator batch or the walker, 0 ... n_blocks - 1.
-    """
-
-    work: Array
-    r: Array
-    block: Integers
-    n_blocks: int
-
-    def sums(self, values: Array) -> Array:
-        """Return the sum of ``values[n]`` in each block, ``[n_blocks]``."""
-        return np.bincount(self.block, values, minlength=self.n_blocks).astype(np.float64)
-
-    def binned(self, edges: Array) -> Binned:
-        """Return the rows between the outer edges (both included) with their bins."""
-        n_bins = edges.size - 1
-        inside = (self.r >= edges[0]) & (self.r <= edges[-1])
-        scaled = (self.r[inside] - edges[0]) / (edges[1] - edges[0])
-        column = np.minimum(scaled.astype(np.int64), n_bins - 1)
-        return Binned(
-            self.work[inside], self.block[inside] * n_bins + column, (self.n_blocks, n_bins)
-        )
-
-
-@dataclass(frozen=True)
-class Binned:
-    """Rows with their place in a table ``[n_blocks, n_bins]``: work and flat index, ``[n]``."""
-
-    work: Array
-    cell: Integers
-    shape: tuple[int, int]
-
-    def sums(self, values: Array) -> Array:
-        """Return the sum of ``values[n]`` in each block and bin, ``[n_blocks, n_bins]``."""
-        n_cells = self.shape[0] * self.shape[1]
-        table: Array = np.bincount(self.cell, values, minlength=n_cells).astype(np.float64)
-        return table.reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -109,6 +69,15 @@ class PooledState:
         All rows that the generator drew, also those outside of the state.
     frame_weight
         What a simulated frame counts, 1 / (statistical inefficiency).
+
+    Attributes
+    ----------
+    crossing, f, n_effective
+        c, f and n_k of the simulated state; the first two NaN without rows from both sides.
+    log_unit
+        Largest log_target; its exponential is the unit of target factors.
+    log_z
+        log Z of the target within the state.
     """
 
     def __init__(
@@ -123,6 +92,13 @@ class PooledState:
         self.f = math.nan
         if self.solved:
             self.f = self.crossing - math.log(self.n_effective / n_generated)
+        log_targets = np.concatenate([generated.log_target, simulated.log_target])
+        self.log_unit = float(log_targets.max()) if log_targets.size else 0.0
+        self._has_target = bool(np.any(log_targets))
+        self.log_z = -self.f
+        if self.solved and self._has_target:
+            sides = (self.generated, self.simulated)
+            self.log_z = float(logsumexp(np.concatenate([self.log_w(side) for side in sides])))
 
     @property
     def solved(self) -> bool:
@@ -134,10 +110,10 @@ class PooledState:
         return fermi(self.crossing - side.work)
 
     def log_w(self, side: Side) -> Array:
-        """Return the pooled log weights ``[n]``; exp of them, over both sides, sums to Z."""
+        """Return the log weights towards the target ``[n]``; exp of them sums to its Z."""
         frame_weight = self.frame_weight if side is self.simulated else 1.0
         log_scale = math.log(frame_weight / self.n_effective) - self.f
-        log_w: Array = log_expit(self.crossing - side.work) + log_scale
+        log_w: Array = log_expit(self.crossing - side.work) + log_scale + side.log_target
         return log_w
 
     def resample(self, batch_sizes: Array, times_batch: Array, times_walker: Array) -> Replicas:
@@ -172,34 +148,57 @@ class PooledState:
             f = solved - np.log(n_effective / (times_batch @ batch_sizes))
         return Replicas(times_batch, times_walker, solved, f, n_effective)
 
+    def log_z_replicas(self, replicas: Replicas) -> Array:
+        """Return log Z of the target in every replica, ``[n_replicas]``."""
+        if not (self.solved and self._has_target):
+            return -replicas.f
+        tables = (
+            self.generated.in_one_bin(self.log_unit),
+            self.simulated.in_one_bin(self.log_unit),
+        )
+        sums = self._sums_in_replicas(tables, replicas)[:, 0]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_z: Array = np.log(sums / replicas.n_effective) - replicas.f + self.log_unit
+        return log_z
+
     def histogram(self, edges: Array, replicas: Replicas, log_unit: float) -> Histogram:
-        """Return the pooled weights in the bins between ``edges``, in units of exp(log_unit)."""
+        """Return the target weights in the bins between ``edges``, in units of exp(log_unit)."""
         n_bins = edges.size - 1
-        sides = [
-            (self.generated.binned(edges), 1.0, replicas.times_batch),
-            (self.simulated.binned(edges), self.frame_weight, replicas.times_walker),
-        ]
+        tables = (
+            self.generated.binned(edges, self.log_unit),
+            self.simulated.binned(edges, self.log_unit),
+        )
         sums, squares = np.zeros(n_bins), np.zeros(n_bins)
         counts, n_blocks = np.zeros(n_bins, dtype=np.int64), np.zeros(n_bins, dtype=np.int64)
-        unit = math.exp(-self.f - log_unit) / self.n_effective
-        for binned, frame_weight, _ in sides:
-            w = unit * fermi(self.crossing - binned.work)
+        unit = math.exp(self.log_unit - self.f - log_unit) / self.n_effective
+        for binned, frame_weight in zip(tables, (1.0, self.frame_weight), strict=True):
+            w = unit * fermi(self.crossing - binned.work) * binned.target
             per_block = binned.sums((w > 0).astype(np.float64))
             sums += frame_weight * binned.sums(w).sum(axis=0)
             squares += frame_weight * binned.sums(w**2).sum(axis=0)
             counts += per_block.sum(axis=0).astype(np.int64)
             n_blocks += (per_block > 0).sum(axis=0)
-        in_replicas = np.zeros((replicas.f.size, n_bins))
+        in_replicas = self._sums_in_replicas(tables, replicas)
+        with np.errstate(over="ignore", invalid="ignore"):
+            units = np.exp(self.log_unit - replicas.f - log_unit) / replicas.n_effective
+            in_replicas *= units[:, None]
+        return Histogram(sums, squares, counts, n_blocks, in_replicas)
+
+    def _sums_in_replicas(self, tables: tuple[Binned, Binned], replicas: Replicas) -> Array:
+        """Return the sum of fermi(c - w) exp(log_target - log_unit), ``[n_replicas, n_bins]``.
+
+        ``tables`` are the generated and the simulated rows, which count ``frame_weight`` each.
+        """
+        weights = (1.0, self.frame_weight)
+        all_times = (replicas.times_batch, replicas.times_walker)
+        sums = np.zeros((replicas.f.size, tables[0].shape[1]))
         nodes = _nodes(replicas.crossing)
         for c, share in zip(nodes, _hat_functions(nodes, replicas.crossing), strict=True):
             near = share > 0
-            for binned, frame_weight, times in sides:
-                w = frame_weight * fermi(c - binned.work)
-                in_replicas[near] += share[near, None] * (times[near] @ binned.sums(w))
-        with np.errstate(over="ignore", invalid="ignore"):
-            units = np.exp(-replicas.f - log_unit) / replicas.n_effective
-            in_replicas *= units[:, None]
-        return Histogram(sums, squares, counts, n_blocks, in_replicas)
+            for binned, frame_weight, times in zip(tables, weights, all_times, strict=True):
+                w = frame_weight * fermi(c - binned.work) * binned.target
+                sums[near] += share[near, None] * (times[near] @ binned.sums(w))
+        return sums
 
 
 def standard_error(replicas: Array) -> Array:

@@ -106,6 +106,13 @@ class ParticleDimer(Energy):
         distance: Tensor = torch.linalg.vector_norm(x[..., 0:2] - x[..., 2:4], dim=-1)
         return distance
 
+    def double_well(self, d: Tensor) -> Tensor:
+        """Return V(d) = 1/4 a (d - d0)^4 - 1/2 b (d - d0)^2 + c (d - d0), shape of ``d``."""
+        p = self.params
+        s = d - p.d0
+        v: Tensor = 0.25 * p.a * s**4 - 0.5 * p.b * s**2 + p.c * s
+        return v
+
     def lattice_configuration(self, d: float) -> Tensor:
         """Return a start for simulations: the dimer at distance d, the solvent around it on a grid.
 

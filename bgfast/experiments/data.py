@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import h5py
 import numpy as np
@@ -50,7 +51,7 @@ class StateData:
                 file.create_dataset(name, data=values, dtype="f4" if name == "x" else None)
 
     @classmethod
-    def load(cls, path: Path, dim: int) -> StateData:
+    def load(cls, path: Path, dim: int) -> Self:
         """Read what :meth:`save` wrote.
 
         Raises

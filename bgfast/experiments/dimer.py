@@ -11,7 +11,7 @@ from torch import Tensor
 from bgfast.energies import ParticleDimer
 from bgfast.experiments.data import StateData
 from bgfast.experiments.dimer_config import DimerConfig
-from bgfast.experiments.dimer_data import outside_labelling, simulate
+from bgfast.experiments.dimer_data import FlattenedData, outside_labelling, simulate, simulate_flat
 from bgfast.experiments.dimer_reference import keep_reference
 from bgfast.experiments.dimer_report import analyse
 from bgfast.experiments.folder import RunFolder
@@ -26,6 +26,7 @@ def run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
     energy = config.system.energy()
     with folder.timed("data"):
         data = _data(config, energy, folder, reporter)
+        _estimation_data(config, energy, data, folder, reporter)
     with folder.timed("training"):
         training = data.frames(held_out=False)
         flow = build_flow(config.flow, energy.dim, seed_for(config.seed, "flow"), training)
@@ -54,9 +55,10 @@ def analyse_run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> N
     """Estimate and report from the files of a run whose samples are drawn."""
     energy = config.system.energy()
     data = StateData.load(folder.data, energy.dim)
+    simulated = _estimation_data(config, energy, data, folder, reporter)
     flow = load_flow(folder.path, config.training.total_steps, usable_device(config.device))
     with folder.timed("analysis"):
-        analyse(config, energy, data, flow, folder, reporter)
+        analyse(config, energy, data, simulated, flow, folder, reporter)
 
 
 def sample_run(
@@ -120,3 +122,20 @@ def _data(
     data = simulate(energy, config.data, config.analysis.split, config.seed, reporter)
     data.save(folder.data)
     return StateData.load(folder.data, energy.dim)  # as a resumed run would see it
+
+
+def _estimation_data(
+    config: DimerConfig,
+    energy: ParticleDimer,
+    data: StateData,
+    folder: RunFolder,
+    reporter: Reporter,
+) -> StateData:
+    """Return the simulations that serve the estimate; they are made if they are not there yet."""
+    if not config.data.flat_walkers:
+        return data
+    if not folder.estimation.exists():
+        bounds, split = config.analysis.bounds, config.analysis.split
+        flat = simulate_flat(energy, config.data, bounds, split, data, config.seed, reporter)
+        flat.save(folder.estimation)
+    return FlattenedData.load(folder.estimation, energy.dim)

@@ -58,10 +58,14 @@ class DimerData(Section):
     start
         Dimer distances at which the closed and the open walkers start.
     held_out
-        Share of the walkers that is kept from training.
+        Share of the walkers that is kept from training, to validate it.
     relabel
         Relabel identical particles: the solvent of every frame to a common reference, the dimer's
         two from left to right.
+    flat_walkers
+        Further walkers in each state, kept for the estimate and simulated with a constant force in
+        place of the dimer's own double well, so that they cover the barrier. 0: the held-out
+        walkers serve the estimate.
     """
 
     n_walkers: int = Field(16, ge=2)
@@ -71,6 +75,7 @@ class DimerData(Section):
     start: tuple[float, float] = (0.95, 2.05)
     held_out: float = Field(0.25, ge=0, lt=1)
     relabel: bool = True
+    flat_walkers: int = Field(16, ge=0)
 
 
 class DimerConfig(RunConfig):
@@ -103,5 +108,11 @@ class DimerConfig(RunConfig):
             raise ValueError(
                 f"data.start must be (closed, open) distances on either side of analysis.split = "
                 f"{self.analysis.split}, got {[closed, opened]}"
+            )
+        low, high = self.analysis.bounds
+        if self.data.flat_walkers and not low < closed < opened < high:
+            raise ValueError(
+                f"data.start must lie within analysis.bounds = {[low, high]}, "
+                f"got {[closed, opened]}; or set data.flat_walkers = 0"
             )
         return self

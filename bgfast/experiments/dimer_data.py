@@ -1,6 +1,14 @@
-"""Simulated data of the dimer: two disconnected states, one labelling of the solvent."""
+"""Simulated data of the dimer: two disconnected states, one labelling of the solvent.
+
+Training data are simulated as the system is. For the estimate, each state is simulated again with a
+constant force in place of the dimer's own double well V(d), which depends on d alone: F(d) is then
+nearly flat, and the walkers cover their side of the barrier.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,11 +21,15 @@ from bgfast.experiments.dimer_config import DimerData
 from bgfast.experiments.pipeline import seed_for
 from bgfast.experiments.progress import Reporter
 from bgfast.sampling import MetropolisSampler
+from bgfast.sampling.umbrella_estimate import without_double_well
 
 N_FIXED = 2
 """The dimer's own particles are not relabelled with the solvent."""
 _ROUNDS = 10
 _PIECES = 20
+_SLOPE_ROUNDS = 12
+_SLOPE_FRAMES = 20
+_Data = TypeVar("_Data", bound=StateData)
 
 
 def simulate(
@@ -39,12 +51,66 @@ def simulate(
         Shows progress.
     """
     intervals = {"closed": (0.0, split), "open": (split, np.inf)}
+    held_out = hold_out(config.n_walkers, config.held_out)
     parts = [
-        _simulate_state(energy, config, state, name, interval, seed, reporter)
+        _simulate_state(energy, config, state, name, interval, held_out, seed, reporter)
         for state, (name, interval) in enumerate(intervals.items())
     ]
     data = joined(parts)
-    return _relabelled(data, energy) if config.relabel else data
+    return _relabelled(data, _labelling(data)) if config.relabel else data
+
+
+@dataclass(frozen=True)
+class FlattenedData(StateData):
+    """Walkers simulated with ``slope`` (d - d0) in place of V(d); ``energy`` is that of the system.
+
+    Parameters
+    ----------
+    slope
+        One per state, ``[2]``.
+    """
+
+    slope: np.ndarray
+
+    def removed(self, energy: ParticleDimer, d: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """Return V(d) - slope (d - d0) of each row, ``[n]``: what walkers of its state lack."""
+        v: np.ndarray = energy.double_well(torch.from_numpy(d)).numpy()
+        lacking: np.ndarray = v - self.slope[state] * (d - energy.params.d0)
+        return lacking
+
+
+def simulate_flat(
+    energy: ParticleDimer,
+    config: DimerData,
+    bounds: tuple[float, float],
+    split: float,
+    training: StateData,
+    seed: int,
+    reporter: Reporter,
+) -> FlattenedData:
+    """Simulate both states without the dimer's double well, each within its part of ``bounds``.
+
+    Parameters
+    ----------
+    energy, config, split, seed, reporter
+        As for :func:`simulate`; there are ``config.flat_walkers`` walkers in each state.
+    bounds
+        Dimer distances that no walker leaves.
+    training
+        Data of the generator; all frames are relabelled as they are.
+    """
+    intervals = {"flat closed": (bounds[0], split), "flat open": (split, bounds[1])}
+    held_out = np.ones(config.flat_walkers, dtype=bool)
+    slopes, parts = [], []
+    for state, (name, interval) in enumerate(intervals.items()):
+        slopes.append(_balancing_slope(energy, config, state, name, interval, seed))
+        flat = without_double_well(energy, slopes[state])
+        part = _simulate_state(flat, config, state, name, interval, held_out, seed, reporter)
+        parts.append(part)
+    data = FlattenedData(**vars(joined(parts)), slope=np.array(slopes))
+    d = energy.dimer_distance(torch.from_numpy(data.x)).numpy()
+    data = replace(data, energy=data.energy + data.removed(energy, d, data.state[:, None]))
+    return _relabelled(data, training.reference) if training.reference.size else data
 
 
 def outside_labelling(x: Tensor, data: StateData) -> Tensor:
@@ -79,13 +145,14 @@ def _simulate_state(
     state: int,
     name: str,
     interval: tuple[float, float],
+    held_out: np.ndarray,
     seed: int,
     reporter: Reporter,
 ) -> StateData:
     start = energy.lattice_configuration(config.start[state]).numpy()
     sampler = MetropolisSampler(
         energy,
-        np.tile(start, (config.n_walkers, 1)),
+        np.tile(start, (len(held_out), 1)),
         moves="particle",
         seed=seed_for(seed, f"walkers {name}"),
         interval=interval,
@@ -107,21 +174,56 @@ def _simulate_state(
     return StateData(
         x=np.concatenate(frames, axis=1),
         energy=np.concatenate(energies, axis=1),
-        state=np.full(config.n_walkers, state),
-        held_out=hold_out(config.n_walkers, config.held_out),
+        state=np.full(len(held_out), state),
+        held_out=held_out,
         reference=np.empty((0, 2)),
     )
 
 
-def _relabelled(data: StateData, energy: ParticleDimer) -> StateData:
-    """Relabel all frames to the configuration that is closest to them on average.
+def _balancing_slope(
+    energy: ParticleDimer,
+    config: DimerData,
+    state: int,
+    name: str,
+    interval: tuple[float, float],
+    seed: int,
+) -> float:
+    """Return the slope in place of V(d) at which the mean of d is the middle of the interval.
 
-    The dimer's particles are ordered from left to right. For the solvent, starting from one frame,
-    the reference is replaced by the mean of the relabelled training frames until it no longer
-    changes: the labelling that leaves the least variance.
+    The solvent alone pushes the dimer together; the slope balances it. It need not be exact, as
+    the estimate takes it into account, and is the mean over the later half of the search.
     """
-    frames = left_to_right(torch.from_numpy(data.x))
-    training = frames[torch.from_numpy(~data.held_out)].reshape(-1, energy.dim)
+    low, high = interval
+    gain = 12 / (high - low) ** 2  # 1 / variance if d is evenly spread: then it is Newton's step
+    start = energy.lattice_configuration(config.start[state]).numpy()
+    x, step, slope = np.tile(start, (config.flat_walkers, 1)), np.array(0.1), 0.0
+    stride = -(-config.burn_in // (4 * _SLOPE_FRAMES))
+    slopes = []
+    for i in range(_SLOPE_ROUNDS):
+        sampler = MetropolisSampler(
+            without_double_well(energy, slope),
+            x,
+            step=step,
+            moves="particle",
+            seed=seed_for(seed, f"slope {name} {i}"),
+            interval=interval,
+        )
+        step = sampler.adapt(config.burn_in // 2) if i == 0 else step
+        frames = sampler.run(_SLOPE_FRAMES * stride, stride=stride).x
+        x = frames[:, -1]
+        d = energy.dimer_distance(torch.from_numpy(frames))
+        slope += gain * (float(d.mean()) - 0.5 * (low + high))
+        slopes.append(slope)
+    return float(np.mean(slopes[_SLOPE_ROUNDS // 2 :]))
+
+
+def _labelling(data: StateData) -> np.ndarray:
+    """Return the configuration ``[n_particles, 2]`` that the frames are closest to on average.
+
+    Starting from one frame, it is replaced by the mean of the relabelled training frames until it
+    no longer changes: the labelling of the solvent that leaves the least variance.
+    """
+    training = left_to_right(data.frames(held_out=False))
     few = training[:: max(1, len(training) // 4000)]
     reference = few[0]
     for _ in range(_ROUNDS):
@@ -129,11 +231,11 @@ def _relabelled(data: StateData, energy: ParticleDimer) -> StateData:
         if torch.allclose(mean, reference, atol=1e-6):
             break
         reference = mean
-    x = ops.relabel(frames, reference, n_fixed=N_FIXED)[0]
-    return StateData(
-        x=x.numpy(),
-        energy=data.energy,
-        state=data.state,
-        held_out=data.held_out,
-        reference=reference.reshape(-1, 2).numpy(),
-    )
+    return reference.reshape(-1, 2).numpy()
+
+
+def _relabelled(data: _Data, reference: np.ndarray) -> _Data:
+    """Relabel the solvent of all frames to ``reference``, the dimer's two from left to right."""
+    frames = left_to_right(torch.from_numpy(data.x))
+    x = ops.relabel(frames, torch.from_numpy(reference.reshape(-1)), n_fixed=N_FIXED)[0]
+    return replace(data, x=x.numpy(), reference=reference)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,9 +19,10 @@ from bgfast.analysis import (
     profile_deviation,
     trust,
 )
-from bgfast.experiments.config import AnalysisConfig
+from bgfast.energies import ParticleDimer
 from bgfast.experiments.data import StateData
 from bgfast.experiments.dimer_config import DimerConfig
+from bgfast.experiments.dimer_data import FlattenedData
 from bgfast.experiments.estimates import PlainEstimate, barrier_range, plain_estimate
 from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.progress import Reporter
@@ -54,8 +55,8 @@ class DimerEstimates:
     plain_verdict
         How far the plain estimate at ``main`` can be trusted.
     pooled, pooled_profile
-        Generated samples pooled with held-out simulations; ``None`` if no walker was held out or
-        nothing was drawn at tau = 1.
+        Generated samples pooled with simulations that were not trained on; ``None`` if there are
+        none or nothing was drawn at tau = 1.
     reference
         Umbrella sampling at ``main``, if there is one.
     """
@@ -146,13 +147,17 @@ class Agreement:
 
 def estimates(
     config: DimerConfig,
-    data: StateData,
+    energy: ParticleDimer,
+    simulated: StateData,
     flow: Sequential,
     folder: RunFolder,
     reference: UmbrellaResult | None,
     reporter: Reporter,
 ) -> DimerEstimates:
-    """Estimate from the samples of every temperature, and from the simulations."""
+    """Estimate from the samples of every temperature, and from the simulations.
+
+    The held-out walkers of ``simulated`` enter.
+    """
     section = config.analysis
     plain: dict[float, PlainEstimate] = {}
     with reporter.stage("estimate", len(config.sampling.tau) + 1, "estimates") as advance:
@@ -161,8 +166,14 @@ def estimates(
             advance(len(plain))
         main = min(plain, key=lambda tau: abs(tau - 1))
         pooled = None
-        if main == 1 and data.held_out.any():
-            pooled = _bidirectional(folder, data, flow, section)
+        if main == 1 and simulated.held_out.any():
+            pool = Pool(_generated(folder, config), _simulated(simulated, flow))
+            if isinstance(simulated, FlattenedData):
+                generated = _within(pool.generated, section.bounds)  # as the walkers are
+                pool = Pool(
+                    *(_flat(rows, simulated, energy) for rows in (generated, pool.simulated))
+                )
+            pooled = bidirectional(pool, STATES)
         profile = None if pooled is None else pooled.profile(section.bounds, section.n_bins)
     barrier = barrier_range(section, _BARRIER_HALF_WIDTH)
     at_main = plain[main]
@@ -170,17 +181,22 @@ def estimates(
     return DimerEstimates(plain, main, verdict, pooled, profile, reference if main == 1 else None)
 
 
-def _bidirectional(
-    folder: RunFolder, data: StateData, flow: Sequential, section: AnalysisConfig
-) -> Bidirectional:
-    pool = Pool(_generated(folder, section), _simulated(data, flow))
-    return bidirectional(pool, STATES)
+def _flat(rows: Rows, simulated: FlattenedData, energy: ParticleDimer) -> Rows:
+    """Return the rows with the energy of the walkers, which lacks a part of u."""
+    removed = simulated.removed(energy, rows.r, rows.state)
+    return replace(rows, u=rows.u - removed, log_target=-removed)
 
 
-def _generated(folder: RunFolder, section: AnalysisConfig) -> Rows:
+def _within(rows: Rows, bounds: tuple[float, float]) -> Rows:
+    """Return the rows with those beyond the bounds outside of every state."""
+    inside = (rows.r >= bounds[0]) & (rows.r <= bounds[1])
+    return replace(rows, state=np.where(inside, rows.state, -1))
+
+
+def _generated(folder: RunFolder, config: DimerConfig) -> Rows:
     columns = ("r", "energy", "log_w", "discard")
     r, u, log_w, discard = next(read_columns(folder.samples_at(1.0), *columns, chunk=POOLED_ROWS))
-    state = np.where(discard, -1, (r >= section.split).astype(int))
+    state = np.where(discard, -1, (r >= config.analysis.split).astype(int))
     batch = np.arange(len(u)) * _GENERATOR_BATCHES // len(u)
     return Rows(u=u, log_q=-u - log_w, state=state, r=r, block=batch)
 

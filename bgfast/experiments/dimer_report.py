@@ -23,12 +23,17 @@ def analyse(
     config: DimerConfig,
     energy: ParticleDimer,
     data: StateData,
+    simulated: StateData,
     flow: Sequential,
     folder: RunFolder,
     reporter: Reporter,
 ) -> None:
-    """Estimate from the samples of every temperature; write figures, summary and report."""
-    found = estimates(config, data, flow, folder, load_reference(folder), reporter)
+    """Estimate from the samples of every temperature; write figures, summary and report.
+
+    ``data`` is what the flow was trained on; the walkers held out in ``simulated`` serve the
+    estimate.
+    """
+    found = estimates(config, energy, simulated, flow, folder, load_reference(folder), reporter)
     with reporter.stage("figures", 8, "figures"):
         figures = write_figures(config, energy, data, flow, folder, found)
     write_summary(folder.summary, _summary(config, folder, found))
@@ -116,7 +121,7 @@ def _report(
     report.add_headline("effective samples", f"{weights.ess:,.0f}", share)
     report.add_headline("largest weight", f"{weights.max_weight:.1%}", "of the total")
     report.add_headline("Pareto k", weights.pareto_k, "plain weights need less than 0.7")
-    _add_result(report, found, figures)
+    _add_result(report, config, found, figures)
     if found.pooled is not None:
         _add_overlap(report, found.pooled, figures)
     _add_plain(report, found, figures)
@@ -144,12 +149,15 @@ def _report(
     return report
 
 
-def _add_result(report: Report, found: DimerEstimates, figures: dict[str, str]) -> None:
+def _add_result(
+    report: Report, config: DimerConfig, found: DimerEstimates, figures: dict[str, str]
+) -> None:
     if found.pooled is None:
         text = "Configurations drawn from the generator, reweighted to the Boltzmann distribution."
     else:
         text = (
-            "Generated configurations are pooled with held-out simulations of the two states. The "
+            "Generated configurations are pooled with simulations of the two states that were not "
+            f"trained on. {_what_was_simulated(config)} The "
             "simulations sample each state well and know nothing of the other; the generator "
             "connects them. The bidirectional (MBAR) weights of the pool need only that generated "
             "and simulated configurations of each state overlap, which plain importance weights "
@@ -166,6 +174,19 @@ def _add_result(report: Report, found: DimerEstimates, figures: dict[str, str]) 
         table=_estimator_table(found),
         figures=[(figures["profile"], "Free energy of the dimer distance d.")],
         verdict=found.verdict,
+    )
+
+
+def _what_was_simulated(config: DimerConfig) -> str:
+    if not config.data.flat_walkers:
+        return "They are the walkers held out of the training data."
+    low, high = config.analysis.bounds
+    return (
+        "They were run with a constant force in place of the dimer's own double well, so that they "
+        "cover the barrier, "
+        f"within d = {low:g} ... {config.analysis.split:g} (closed) and "
+        f"{config.analysis.split:g} ... {high:g} (open); weights lead back to the "
+        "system. The overlap and the work below are those of these flattened states."
     )
 
 
@@ -204,7 +225,7 @@ def _estimator_table(found: DimerEstimates) -> Table:
     ]
     if found.pooled is not None:
         delta_f, level = found.pooled.delta_f(0, 1), found.pooled.verdict.level
-        rows.insert(0, ["bidirectional", delta_f, level, "generated and held-out simulated"])
+        rows.insert(0, ["bidirectional", delta_f, level, "generated and simulated"])
     if (reference := found.reference) is not None:
         level = "good" if reference.converged else "caution"
         rows.append(["umbrella sampling", reference.delta_f, level, "simulations alone"])
@@ -221,9 +242,10 @@ def _temperature_table(found: DimerEstimates) -> Table:
 
 def _time_table(config: DimerConfig, data: StateData, folder: RunFolder) -> Table:
     n_walkers, n_frames = data.energy.shape
-    held = int(data.held_out.sum())
+    held, flat = int(data.held_out.sum()), config.data.flat_walkers
     what = {
-        "data": f"{n_walkers} walkers, {n_frames:,} frames each; {held} walkers held out",
+        "data": f"{n_walkers} walkers, {n_frames:,} frames each; {held} walkers held out"
+        + (f"; {2 * flat} more without the double well" if flat else ""),
         "training": f"{config.training.total_steps:,} steps",
         "reference": "umbrella sampling with replica exchange",
         "sampling": f"{config.sampling.n:,} samples at {len(config.sampling.tau)} temperature(s)",

@@ -56,7 +56,8 @@ class FineGrid:
         index = np.arange(n, dtype=np.float64)
         self.centres: Array = self.interval[0] + (index + 0.5) * self._width
         points = (np.arange(_POINTS) + 0.5) / _POINTS - 0.5
-        v = _double_well(energy, self.centres[:, None] + self._width * points) / tau
+        d = torch.from_numpy(self.centres[:, None] + self._width * points)
+        v = energy.double_well(d).numpy() / tau
         self.double_well: Array = math.log(_POINTS) - logsumexp(-v, axis=1)
 
     def index(self, d: Array) -> NDArray[np.int64]:
@@ -155,22 +156,9 @@ def estimate(counts: Counts, bias: Array, grid: FineGrid) -> LadderEstimate:
     )
 
 
-def without_double_well(energy: ParticleDimer) -> ParticleDimer:
-    """Return the system with a = b = c = 0."""
-    return _with(energy, a=0.0, b=0.0, c=0.0)
-
-
-def _double_well(energy: ParticleDimer, d: Array) -> Array:
-    """Return V(d): the energy of the dimer alone, centred and aligned."""
-    alone = _with(energy, n_solvent=0, k_box=0.0)
-    x = np.zeros((*d.shape, 4))
-    x[..., 0], x[..., 2] = -0.5 * d, 0.5 * d
-    v: Array = alone.energy(torch.from_numpy(x)).numpy()
-    return v
-
-
-def _with(energy: ParticleDimer, **changes: float) -> ParticleDimer:
-    changed = replace(energy.params, **changes)  # type: ignore[arg-type]
+def without_double_well(energy: ParticleDimer, slope: float = 0.0) -> ParticleDimer:
+    """Return the system with slope (d - d0) in place of the double well: a = b = 0, c = slope."""
+    changed = replace(energy.params, a=0.0, b=0.0, c=slope)
     return ParticleDimer(**{name: getattr(changed, name) for name in changed.__dataclass_fields__})
 
 

@@ -118,6 +118,13 @@ def test_mueller_brown_has_its_published_stationary_points():
     assert force.abs().max() < 1e-2
 
 
+def test_the_double_well_is_what_the_dimer_has_beyond_the_rest():
+    energy, rest = ParticleDimer(n_solvent=4), ParticleDimer(n_solvent=4, a=0.0, b=0.0, c=0.0)
+    x = torch.stack([energy.lattice_configuration(d) for d in (0.6, 1.0, 1.5, 2.3)])
+    v = energy.double_well(energy.dimer_distance(x))
+    torch.testing.assert_close(v, energy.energy(x) - rest.energy(x))
+
+
 def test_dimer_distance_is_the_distance_of_the_first_two_particles():
     energy = ParticleDimer()
     x = energy.lattice_configuration(1.7)

@@ -8,7 +8,12 @@ import torch
 
 from bgfast.energies import ParticleDimer
 from bgfast.experiments.dimer_config import DimerData
-from bgfast.experiments.dimer_data import left_to_right, outside_labelling, simulate
+from bgfast.experiments.dimer_data import (
+    left_to_right,
+    outside_labelling,
+    simulate,
+    simulate_flat,
+)
 from bgfast.experiments.progress import Reporter
 
 ENERGY = ParticleDimer(n_solvent=6)
@@ -53,6 +58,58 @@ def test_a_turned_dimer_is_the_same_configuration():
     ordered = left_to_right(turned)
     assert (ordered[:, 0] <= ordered[:, 2]).all()
     torch.testing.assert_close(ENERGY.energy(ordered), ENERGY.energy(turned))
+
+
+@pytest.fixture(scope="module")
+def flat(data):
+    settings = DimerData(burn_in=400, n_frames=300, stride=10, flat_walkers=3)
+    return simulate_flat(ENERGY, settings, (0.5, 2.5), 1.5, data, 1, Reporter(quiet=True))
+
+
+def test_flat_walkers_cover_their_side_of_the_barrier_and_never_leave_it(flat):
+    d = ENERGY.dimer_distance(torch.from_numpy(flat.x)).numpy()
+    assert flat.state.tolist() == [0, 0, 0, 1, 1, 1]
+    assert flat.held_out.all()
+    for state, low in ((0, 0.5), (1, 1.5)):
+        counts, _ = np.histogram(d[flat.state == state], bins=5, range=(low, low + 1))
+        assert counts.sum() == 900
+        assert counts.min() > 20
+
+
+def test_the_slope_puts_the_mean_distance_in_the_middle_of_each_side(flat):
+    d = ENERGY.dimer_distance(torch.from_numpy(flat.x)).numpy()
+    assert abs(d[flat.state == 0].mean() - 1.0) < 0.15
+    assert abs(d[flat.state == 1].mean() - 2.0) < 0.15
+
+
+def test_walkers_lack_the_double_well_but_for_the_slope(flat):
+    d = np.array([0.7, 1.5, 2.2])
+    state = np.array([0, 1, 1])
+    rest = [ParticleDimer(n_solvent=6, a=0.0, b=0.0, c=flat.slope[k]) for k in state]
+    x = [ENERGY.lattice_configuration(distance) for distance in d]
+    expected = [float(ENERGY.energy(y) - e.energy(y)) for y, e in zip(x, rest, strict=True)]
+    np.testing.assert_allclose(flat.removed(ENERGY, d, state), expected, atol=1e-10)
+
+
+def test_flat_walkers_follow_the_labelling_of_the_training_data(data, flat):
+    assert np.array_equal(flat.reference, data.reference)
+    assert not outside_labelling(torch.from_numpy(flat.x).reshape(-1, ENERGY.dim), data).any()
+
+
+def test_flat_energies_are_those_of_the_system(flat):
+    torch.testing.assert_close(
+        ENERGY.energy(torch.from_numpy(flat.x)), torch.from_numpy(flat.energy)
+    )
+
+
+def test_flat_walkers_keep_their_labelling_if_the_data_do():
+    settings = DimerData(
+        n_walkers=2, burn_in=60, n_frames=5, stride=2, flat_walkers=2, relabel=False
+    )
+    data = simulate(ENERGY, settings, 1.5, 1, Reporter(quiet=True))
+    flat = simulate_flat(ENERGY, settings, (0.5, 2.5), 1.5, data, 1, Reporter(quiet=True))
+    assert flat.reference.size == 0
+    assert not np.array_equal(flat.x, data.x)
 
 
 def test_one_seed_gives_the_same_data():

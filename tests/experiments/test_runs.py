@@ -24,6 +24,7 @@ burn_in = 60
 n_frames = 30
 stride = 2
 held_out = 0.5
+flat_walkers = 4
 [flow]
 architecture = "R2"
 hidden = [16]
@@ -119,6 +120,25 @@ def test_dimer_samples_mark_what_is_outside_the_labelling(finished):
     assert json.loads(finished["dimer"].summary.read_text())["discarded"] == discarded
 
 
+def test_the_estimate_rests_on_the_walkers_without_the_double_well(finished):
+    with h5py.File(finished["dimer"].estimation) as file:
+        assert file["x"].shape == (8, 30, 10)
+    report = finished["dimer"].report.read_text()
+    assert "with a constant force in place of the dimer" in report
+
+
+def test_without_flat_walkers_the_held_out_ones_serve_the_estimate(finished, tmp_path):
+    run = run_experiment(
+        str(finished["dimer"].path.parent / "dimer.toml"),
+        out=tmp_path / "run",
+        overrides=("data.flat_walkers=0",),
+        reporter=Reporter(quiet=True),
+    )
+    assert not run.estimation.exists()
+    assert "held out of the training data" in run.report.read_text()
+    assert json.loads(run.summary.read_text())["estimator"] == "bidirectional"
+
+
 def test_an_interrupted_run_resumes_to_the_same_result(finished, tmp_path, monkeypatch):
     whole = finished["dimer"]
     source = str(whole.path.parent / "dimer.toml")
@@ -171,6 +191,7 @@ def test_more_samples_can_be_drawn_from_a_finished_run(finished, tmp_path):
         (["sample", "RUN", "--out", "x.h5", "--tau", "0"], "--tau must be positive"),
         (["run", "dimer", "--set", "sampling.tau=[1.0, 1.0]"], "tau must not repeat"),
         (["run", "dimer", "--set", "analysis.bounds=[-1.0, 2.5]"], "at least 0"),
+        (["run", "dimer", "--set", "data.start=[0.4, 2.0]"], "within analysis.bounds"),
         (["run", "dimer", "--set", "flow.hidden=[0]"], "flow.hidden.0"),
         (["run", "double-well", "--set", "sampling.tau=[2.0]"], "tau must be [1.0]"),
         (["run", "double-well", "--set", "training.modes.first=[]"], "must not be called 'first'"),
@@ -205,7 +226,9 @@ def test_a_corrupt_checkpoint_is_named_and_left_alone(finished, tmp_path):
         checkpoint.write_bytes(good)
 
 
-@pytest.mark.parametrize("name", ["samples.h5", "data.h5", "timings.json", "config.toml"])
+@pytest.mark.parametrize(
+    "name", ["samples.h5", "data.h5", "estimation.h5", "timings.json", "config.toml"]
+)
 def test_damaged_files_of_a_run_are_named(finished, tmp_path, name):
     copy = tmp_path / "copy"
     shutil.copytree(finished["dimer"].path, copy)
