@@ -75,11 +75,10 @@ class RunFolder:
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Add the wall time of the block to ``stage``, also when it is interrupted."""
-        start = time.perf_counter()
+        start, seconds = time.perf_counter(), self.seconds()
         try:
             yield
         finally:
-            seconds = self.seconds()
             seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
             with atomic_write(self._timings) as file:
                 file.write_text(json.dumps(seconds, indent=1), encoding="utf-8")
