@@ -11,9 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 import bgfast
+from benchmarks.timing import interleaved
 from bgfast.flows import RealNVP, Sequential, architecture
 from bgfast.flows.coupling import bounded
 
@@ -78,19 +77,6 @@ def train(flow: nn.Module, z: Tensor) -> None:
         p.grad = None
 
 
-def interleaved_seconds(calls: Sequence[Callable[[], None]], repeats: int) -> list[list[float]]:
-    """Return seconds of CPU time, ``repeats`` for each call, after one warm-up each."""
-    times: list[list[float]] = [[] for _ in calls]
-    for call in calls:
-        call()
-    for _ in range(repeats):
-        for call, seconds in zip(calls, times, strict=True):
-            start = time.process_time()
-            call()
-            seconds.append(time.process_time() - start)
-    return times
-
-
 def measure(batch_sizes: Sequence[int], repeats: int) -> list[dict[str, Any]]:
     generator = torch.Generator().manual_seed(0)
     flow = architecture("R8", DIM, HIDDEN)
@@ -109,10 +95,9 @@ def measure(batch_sizes: Sequence[int], repeats: int) -> list[dict[str, Any]]:
             del modes["forward+backward"]
         for mode, run in modes.items():
             calls = [lambda f=f, run=run, z=z: run(f, z) for f in flows.values()]
-            times = interleaved_seconds(calls, repeats)
-            medians = [statistics.median(t) for t in times]
-            for name, seconds, median in zip(flows, times, medians, strict=True):
-                q1, _, q3 = statistics.quantiles(seconds, n=4)
+            times = interleaved(calls, repeats)
+            textbook_median = times[0][1]
+            for name, (q1, median, q3) in zip(flows, times, strict=True):
                 rows.append(
                     {
                         "mode": mode,
@@ -121,7 +106,7 @@ def measure(batch_sizes: Sequence[int], repeats: int) -> list[dict[str, Any]]:
                         "us_per_sample": median / n * 1e6,
                         "q1": q1 / n * 1e6,
                         "q3": q3 / n * 1e6,
-                        "speedup": medians[0] / median,
+                        "speedup": textbook_median / median,
                     }
                 )
     return rows
