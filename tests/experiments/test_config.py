@@ -86,6 +86,12 @@ def test_total_steps_scale_the_stages_once():
     table = {"steps": 30, "stages": [stage | {"steps": 100}, stage | {"steps": 200}]}
     training = validated(RunTraining, table, "here")
     assert [s.steps for s in training.stages] == [10, 20]
+
+
+def test_a_saved_schedule_is_not_scaled_again():
+    stages = [{"w_ml": 1.0, "steps": steps} for steps in (100, 1, 1, 1)]
+    training = validated(RunTraining, {"steps": 3, "stages": stages}, "here")
+    assert [s.steps for s in training.stages] == [3, 1, 1, 1]  # no stage is left out
     again = validated(RunTraining, tomllib.loads(to_toml(training)), "saved")
     assert again == training
 

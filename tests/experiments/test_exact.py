@@ -32,6 +32,12 @@ def test_any_coefficients_and_temperatures(well, tau):
     assert exact.log_z == pytest.approx(math.log(z) - lowest / tau + gaussian, abs=1e-7)
 
 
+def test_a_very_wide_well_is_integrated_to_its_end():
+    exact = double_well_exact(DoubleWell(dim=2, a4=1e-6, a2=0.0, a1=0.0), 1.0, (-1, 1), 5, 0.0)
+    closed_form = math.log(2 * math.gamma(1.25) * 1e6**0.25) + 0.5 * math.log(2 * math.pi)
+    assert exact.log_z == pytest.approx(closed_form, abs=1e-7)
+
+
 def test_steep_profiles_stay_finite():
     exact = double_well_exact(DoubleWell(), 0.01, (-6.0, 6.0), 50, 0.0)
     assert np.isfinite(exact.profile.f).all()

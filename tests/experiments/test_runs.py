@@ -12,6 +12,7 @@ import pytest
 
 from bgfast.experiments.progress import Reporter
 from bgfast.experiments.runner import analyze_run, run_experiment, sample_run
+from bgfast.training.checkpoint import load_checkpoint
 
 DIMER = """
 experiment = "dimer"
@@ -266,7 +267,8 @@ def test_the_seed_reaches_every_stage(finished, tmp_path):
         with h5py.File(run.data) as data, h5py.File(run.samples_at(1.0)) as samples:
             lines = (run.path / "metrics.jsonl").read_text().splitlines()
             losses = [json.loads(line)["loss"] for line in lines]
-            return data["x"][0, 0, 0], losses, samples["x"][0, 0], samples["log_w"][0]
+            order = load_checkpoint(run.path / "checkpoint.pt")["config"]["seed"]
+            return data["x"][0, 0, 0], order, losses, samples["x"][0, 0], samples["log_w"][0]
 
     first, same, other = (fingerprint(run) for run in runs)
     assert first == same
