@@ -115,8 +115,7 @@ def _bidirectional(config: QuadratureConfig, data: StateData, model: Model) -> E
         generated_rows(model.samples, section.split),
         simulated_rows(data, flow, config.system.reaction_coordinate),
     )
-    states = (f"{config.system.coordinate} < {section.split:g}",)
-    states += (f"{config.system.coordinate} > {section.split:g}",)
+    states = [f"{config.system.coordinate} {side} {section.split:g}" for side in "<>"]
     pooled = bidirectional(pool, states)
     profile = pooled.profile(section.bounds, section.n_bins)
     return EstimatorResult(pooled.delta_f(1, 0), profile, pooled.verdict)

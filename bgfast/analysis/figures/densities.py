@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,6 +22,8 @@ from bgfast.analysis.figures.style import (
 from bgfast.analysis.profiles import Profile
 
 Array = NDArray[np.float64]
+_PRIOR: dict[str, Any] = {"color": GREY, "lw": 1.1, "ls": "--", "label": "prior N(0, 1)"}
+_EXACT: dict[str, Any] = {"color": INK, "lw": 1.2, "label": "exp(−u) / Z, exact"}
 
 
 def densities(
@@ -62,6 +65,7 @@ def densities(
     x = np.linspace(edges[0], edges[-1], 601)
     u = np.asarray(energy(x), dtype=np.float64)
     u = u + np.log(np.trapezoid(np.exp(u.min() - u), x)) - u.min()
+    prior = 0.5 * x**2 + 0.5 * np.log(2 * np.pi)
     n = len(results)
     with style():
         figure, grid = new_figure(
@@ -69,12 +73,10 @@ def densities(
         )
         for column, (training, result) in enumerate(results.items()):
             top, bottom = grid[:, column]
-            _draw(top, result, edges, lambda p: p)
-            _draw(bottom, result, edges, _minus_log)
-            prior = 0.5 * x**2 + 0.5 * np.log(2 * np.pi)
-            for axes, of in ((top, lambda f: np.exp(-f)), (bottom, lambda f: f)):
-                axes.plot(x, of(prior), color=GREY, lw=1.1, ls="--", label="prior N(0, 1)")
-                axes.plot(x, of(u), color=INK, lw=1.2, label="exp(−u) / Z, exact")
+            for axes, logarithmic in ((top, False), (bottom, True)):
+                _draw_samples(axes, result, edges, logarithmic)
+                for f, look in ((prior, _PRIOR), (u, _EXACT)):
+                    axes.plot(x, f if logarithmic else np.exp(-f), **look)
             top.set_title(training, loc="center")
             bottom.set_xlabel(coordinate)
         grid[0, 0].set_ylabel("density")
@@ -87,18 +89,24 @@ def densities(
         return figure
 
 
-def _draw(axes: Axes, result: Generated, edges: Array, of: Callable[[Array], Array]) -> None:
+def _draw_samples(axes: Axes, result: Generated, edges: Array, logarithmic: bool) -> None:
     width = edges[1] - edges[0]
     counts, _ = np.histogram(result.x[np.isfinite(result.x)], edges)
-    generated = of(counts / (max(result.x.size, 1) * width))
-    axes.stairs(generated, edges, color=GENERATED, lw=1.3, label="generated", baseline=None)
-    f = result.profile.f
-    p = np.exp(-f) / (np.nansum(np.exp(-f)) * width)
+    generated = counts / (max(result.x.size, 1) * width)
+    p = np.exp(-result.profile.f) / (np.nansum(np.exp(-result.profile.f)) * width)
     known = np.isfinite(p) & np.isfinite(result.profile.stderr)
-    error = result.profile.stderr if of is _minus_log else p * result.profile.stderr
+    error = result.profile.stderr if logarithmic else p * result.profile.stderr
+    axes.stairs(
+        _minus_log(generated) if logarithmic else generated,
+        edges,
+        color=GENERATED,
+        lw=1.3,
+        label="generated",
+        baseline=None,
+    )
     axes.errorbar(
         result.profile.r[known],
-        of(p)[known],
+        (_minus_log(p) if logarithmic else p)[known],
         yerr=error[known],
         fmt="o",
         ms=2.2,
@@ -109,6 +117,4 @@ def _draw(axes: Axes, result: Generated, edges: Array, of: Callable[[Array], Arr
 
 
 def _minus_log(p: Array) -> Array:
-    with np.errstate(divide="ignore"):
-        value: Array = np.where(p > 0, -np.log(p), np.nan)
-    return value
+    return np.where(p > 0, -np.log(np.where(p > 0, p, 1.0)), np.nan)
