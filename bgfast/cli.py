@@ -117,6 +117,23 @@ def reference(
 
 
 @app.command()
+def speedup(
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished dimer or double-well run.")],
+    threads: Threads = None,
+) -> None:
+    """Compare a run's energy evaluations with local Monte Carlo and with umbrella sampling."""
+    _use_threads(threads)
+    from bgfast.experiments.runner import speed_up_of
+
+    table = Table("", "energy evaluations", box=None, header_style="bold", pad_edge=False)
+    with _one_line_errors():
+        found = speed_up_of(folder)
+    for name, value in found.rows():
+        table.add_row(name, value)
+    Console().print(table)
+
+
+@app.command()
 def systems() -> None:
     """List the systems and the presets that `bgfast run` knows."""
     from bgfast.experiments.runner import preset_descriptions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from bgfast.analysis.summary import (
@@ -14,6 +15,7 @@ from bgfast.analysis.summary import (
 from bgfast.doctor import versions
 from bgfast.experiments.dimer_config import DimerConfig
 from bgfast.experiments.dimer_estimates import Agreement, DimerEstimates
+from bgfast.experiments.dimer_evaluations import dimer_evaluations
 from bgfast.experiments.dimer_pool import PooledEstimate
 from bgfast.experiments.folder import RunFolder
 from bgfast.sampling.umbrella import UmbrellaResult
@@ -33,6 +35,7 @@ def dimer_summary(config: DimerConfig, folder: RunFolder, found: DimerEstimates)
         **_reference(found.references.get(main)),
         **_agreement(found.agreement(main)),
         "temperatures": {repr(tau): _temperature(found, tau) for tau in found.plain},
+        "energy_evaluations": asdict(dimer_evaluations(config)),
         "seed": config.seed,
         "versions": versions(),
     }

@@ -16,6 +16,7 @@ from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.pipeline import usable_device
 from bgfast.experiments.progress import Reporter
 from bgfast.experiments.quadrature_config import CONFIGS
+from bgfast.experiments.speedup import SpeedUp, speed_up
 from bgfast.sampling.umbrella import UmbrellaResult
 
 
@@ -132,6 +133,13 @@ def references(
         raise UserError(f"--tau must be positive and finite, got {bad[0]}")
     with reporter or Reporter() as shown:
         return {tau: reference_at(config, tau, shown) for tau in taus}
+
+
+def speed_up_of(path: Path, reporter: Reporter | None = None) -> SpeedUp:
+    """Compare the run in ``path`` with local Monte Carlo; see ``bgfast speedup``."""
+    folder, _, config = _finished(path, None)
+    with reporter or Reporter() as shown:
+        return speed_up(config, folder, shown)
 
 
 def preset_descriptions() -> dict[str, str]:
