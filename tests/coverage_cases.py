@@ -1,8 +1,8 @@
 """Repeated estimates of a cheap system with known answers, for tests and benchmarks of error bars.
 
 The 2-D double well; the generator is a fixed Gaussian, wider than the wells and between them, so
-that its weights are uneven; the simulations are Metropolis walkers confined to each well, their
-frames correlated. Every seed draws all of it anew.
+that its weights are uneven; the simulations are Metropolis walkers, confined to each well or under
+harmonic biases, their frames correlated. Every seed draws all of it anew.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from bgfast.analysis import (
     free_energy_difference,
     free_energy_profile,
 )
+from bgfast.analysis.biased import Bias, pool_biased
 from bgfast.energies import DoubleWell
 from bgfast.experiments.exact import double_well_exact
 from bgfast.flows import Scaling, log_prob
@@ -30,7 +31,8 @@ from bgfast.sampling.generate import generate
 
 BOUNDS, N_BINS, SPLIT = (-2.4, 2.4), 24, 0.0
 SCALE = (1.6, 1.1)
-N_GENERATED, N_WALKERS, N_FRAMES, STRIDE = 4000, 12, 200, 4
+CENTRES, SPRING, N_WALKERS_IN_WINDOW = np.linspace(-2.1, 2.1, 8), 20.0, 12
+N_GENERATED, N_WALKERS, N_FRAMES, STRIDE = 2000, 12, 40, 6
 ENERGY = DoubleWell()
 EXACT = double_well_exact(ENERGY, 1.0, BOUNDS, N_BINS, SPLIT)
 
@@ -54,14 +56,26 @@ def generated(seed: int) -> Rows:
     return Rows(u=u, log_q=-u - batch.log_w.numpy(), state=(r >= SPLIT).astype(int), r=r)
 
 
-@torch.no_grad()
 def simulated(seed: int) -> Rows:
     """Simulate each state with walkers that do not leave it."""
-    state = np.arange(2).repeat(N_WALKERS)
+    sides = np.array([(-np.inf, SPLIT), (SPLIT, np.inf)])
+    return _walkers(seed, np.array([-1.8, 1.8]), N_WALKERS, interval=sides)
+
+
+def windows(seed: int) -> Rows:
+    """Simulate umbrella windows along x1."""
+    bias = np.stack([np.full(len(CENTRES), SPRING), CENTRES], axis=1)
+    bounds = np.tile(BOUNDS, (len(CENTRES), 1))
+    return _walkers(seed, CENTRES, N_WALKERS_IN_WINDOW, interval=bounds, bias=bias)
+
+
+@torch.no_grad()
+def _walkers(seed: int, starts: np.ndarray, n_each: int, **options: np.ndarray) -> Rows:
+    state = np.arange(len(starts)).repeat(n_each)
     start = np.zeros((len(state), 2))
-    start[:, 0] = np.array([-1.8, 1.8])[state]
-    sides = np.array([(-np.inf, SPLIT), (SPLIT, np.inf)])[state]
-    sampler = MetropolisSampler(ENERGY, start, step=0.4, seed=seed, interval=sides)
+    start[:, 0] = starts[state]
+    options = {name: values[state] for name, values in options.items()}
+    sampler = MetropolisSampler(ENERGY, start, step=0.4, seed=seed, **options)
     sampler.run(500, stride=500)
     frames = sampler.run(N_FRAMES * STRIDE, stride=STRIDE)
     x = torch.from_numpy(frames.x.reshape(-1, 2))
@@ -88,7 +102,25 @@ def pooled(seed: int) -> Answer:
     return result.delta_f(1, 0), result.profile(BOUNDS, N_BINS)
 
 
-ESTIMATORS: dict[str, Callable[[int], Answer]] = {"plain": plain, "bidirectional": pooled}
+def with_windows(seed: int) -> Answer:
+    """Generated samples and umbrella windows together."""
+
+    def bias(centre: float) -> Bias:
+        return Bias(f"{centre:g}", lambda r: 0.5 * SPRING * (r - centre) ** 2)
+
+    biases = [bias(float(centre)) for centre in CENTRES]
+    result = pool_biased(
+        generated(seed), windows(seed), biases, bounds=BOUNDS, split=SPLIT, n_bins=N_BINS
+    )
+    below_above = result.delta_f
+    return Estimate(-below_above.value, below_above.stderr), result.profile
+
+
+ESTIMATORS: dict[str, Callable[[int], Answer]] = {
+    "plain": plain,
+    "bidirectional": pooled,
+    "windows": with_windows,
+}
 """A further estimator whose error bars are to be tested is one entry here."""
 
 
