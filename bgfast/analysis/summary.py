@@ -31,14 +31,11 @@ class EstimatorResult:
         Free energy along the reaction coordinate.
     verdict
         How far it can be trusted.
-    log_z
-        Log of the partition function, where the estimator has one.
     """
 
     delta_f: Estimate
     profile: Profile
     verdict: Verdict
-    log_z: Estimate | None = None
 
 
 def estimators_entry(results: Mapping[str, EstimatorResult], recommended: str) -> dict[str, Any]:
@@ -53,17 +50,14 @@ def estimators_entry(results: Mapping[str, EstimatorResult], recommended: str) -
         "delta_f": estimate_entry(best.delta_f),
         "profile": profile_entry(best.profile),
         "trust": {"level": best.verdict.level, "sentences": best.verdict.sentences},
-        "estimators": {name: _estimator_entry(result) for name, result in results.items()},
-    }
-
-
-def _estimator_entry(result: EstimatorResult) -> dict[str, Any]:
-    log_z = {} if result.log_z is None else {"log_z": estimate_entry(result.log_z)}
-    return {
-        "delta_f": estimate_entry(result.delta_f),
-        "profile": profile_entry(result.profile),
-        **log_z,
-        "trust": result.verdict.level,
+        "estimators": {
+            name: {
+                "delta_f": estimate_entry(result.delta_f),
+                "profile": profile_entry(result.profile),
+                "trust": result.verdict.level,
+            }
+            for name, result in results.items()
+        },
     }
 
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from bgfast.analysis import EstimatorResult, estimators_entry
-from bgfast.analysis.summary import estimate_entry, profile_entry, weights_entry
+from bgfast.analysis.summary import (
+    EstimatorResult,
+    estimate_entry,
+    estimators_entry,
+    profile_entry,
+    weights_entry,
+)
 from bgfast.doctor import versions
 from bgfast.experiments.dimer_config import DimerConfig
 from bgfast.experiments.dimer_estimates import Agreement, DimerEstimates
@@ -34,22 +39,22 @@ def dimer_summary(config: DimerConfig, folder: RunFolder, found: DimerEstimates)
 
 
 def _estimators(found: DimerEstimates) -> dict[str, EstimatorResult]:
-    plain = found.plain[found.main]
-    estimators = {"plain": EstimatorResult(plain.delta_f, plain.profile, found.plain_verdict)}
-    pooled = found.pooled.get(found.main)
+    plain, pooled = found.plain[found.main], found.pooled.get(found.main)
+    results = {"plain": EstimatorResult(plain.delta_f, plain.profile, found.plain_verdict)}
     if pooled is not None:
         whole = pooled.whole
-        estimators["bidirectional"] = EstimatorResult(
-            whole.delta_f, whole.profile, pooled.verdict, whole.log_z
-        )
-    return estimators
+        results["bidirectional"] = EstimatorResult(whole.delta_f, whole.profile, pooled.verdict)
+    return results
 
 
 def _parts(pooled: PooledEstimate | None) -> dict[str, Any]:
     """Return what the parts of the pool say without one another."""
     if pooled is None:
         return {}
-    parts: dict[str, Any] = {"generated_share_of_weight": pooled.whole.generated_share}
+    parts: dict[str, Any] = {
+        "generated_share_of_weight": pooled.whole.generated_share,
+        "log_z": estimate_entry(pooled.whole.log_z),
+    }
     if pooled.states is not None:
         parts["generator_and_states"] = {"delta_f": estimate_entry(pooled.states.delta_f(0, 1))}
     if pooled.windows is not None:
