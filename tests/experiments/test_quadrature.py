@@ -47,13 +47,11 @@ def test_the_top_of_the_summary_is_the_recommended_estimator(quick):
 
 def test_every_evaluation_of_the_energy_is_counted(quick):
     counts = json.loads(quick.summary.read_text())["energy_evaluations"]
-    config = quick.table()
-    training = config["training"]
-    mode = list(training["modes"])[-1]
-    generating = training["modes"][mode][0]
+    training = quick.table()["training"]
+    (generating,) = list(training["modes"].values())[-1]
     assert counts == {
         "data": 2 * 10_000 + 16 * 11_000,
-        "training": generating["steps"] * generating["batch_kl"],
+        "training": training["steps"] * generating["batch_kl"],
         "sampling": 20_000,
     }
 
