@@ -23,6 +23,8 @@ _SOBOL = {
     "errors are those of independent samples, an upper bound.",
 }
 
+_AGREES = 2.5
+"""Standard errors within which an estimate agrees with the exact value."""
 _WHICH = {
     "plain": "The estimate rests on the importance weights of the generated samples.",
     "bidirectional": "The estimate pools the generated samples with walkers that were simulated in "
@@ -116,7 +118,7 @@ def _report(
     report.add_headline("Pareto k", weights.pareto_k, main.name)
     report.add_section(
         f"Can {main.name} be trusted?",
-        _WHICH[result.recommended],
+        f"{_WHICH[result.recommended]}\n\n{_agreement(config, result, exact)}",
         verdict=result.estimators[result.recommended].verdict,
     )
     report.add_section(
@@ -143,6 +145,22 @@ def _report(
     report.add_details("Configuration as run", to_toml(config))
     report.add_details("Versions", versions())
     return report
+
+
+def _agreement(config: QuadratureConfig, result: Result, exact: Exact) -> str:
+    """Compare the recommended estimate with the exact values, in words."""
+    off = result.delta_f.value - exact.delta_f
+    if result.deviation is None or not result.delta_f.stderr > 0:
+        return "Too little was sampled to compare the estimate with quadrature."
+    apart = abs(off) / result.delta_f.stderr
+    verdict = "agrees with" if apart <= _AGREES else "does not agree with"
+    return (
+        f"{_difference(config)} {verdict} quadrature: it is off by {off:+.4f} k_B T, {apart:.1f} "
+        f"times its standard error. log Z is off by "
+        f"{result.plain.weights.log_z.value - exact.log_z:+.4f}. The profile is off by "
+        f"{result.deviation.largest:.3f} k_B T at most, {result.deviation.rmse:.3f} on average "
+        f"(rms), where the exact one is below {config.system.f_max:g} k_B T."
+    )
 
 
 def _difference(config: QuadratureConfig) -> str:

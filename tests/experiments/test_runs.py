@@ -75,7 +75,27 @@ n = 500
 latent = "sobol"
 """
 
-TEXTS = {"dimer": DIMER, "double-well": DOUBLE_WELL}
+MUELLER_BROWN = """
+experiment = "mueller-brown"
+networks = ["R2"]
+[data]
+start = [[-0.5, 1.5], [0.5, 0.0]]
+n_steps = 200
+held_out = 2
+burn_in = 20
+[flow]
+hidden = [8]
+[[training.first]]
+steps = 3
+w_ml = 1.0
+[[training.modes.ml]]
+steps = 2
+w_ml = 1.0
+[sampling]
+n = 500
+"""
+
+TEXTS = {"dimer": DIMER, "double-well": DOUBLE_WELL, "mueller-brown": MUELLER_BROWN}
 
 
 @pytest.fixture(scope="module")
@@ -101,12 +121,15 @@ def test_a_run_leaves_summary_report_samples_and_figures(finished, name):
     folder = finished[name]
     summary = json.loads(folder.summary.read_text())
     keys = (
-        "system n seconds ess max_weight pareto_k delta_f profile nonfinite discarded seed versions"
+        "system n seconds ess max_weight pareto_k delta_f profile nonfinite discarded seed "
+        "versions estimator estimators trust"
     )
     assert set(keys.split()) <= set(summary)
     assert set(summary["seconds"]) >= {"data", "training", "sampling"}
     assert {"value", "stderr"} <= set(summary["delta_f"])
     assert {"r", "f", "stderr"} <= set(summary["profile"])
+    for key in ("delta_f", "profile"):
+        assert summary[key] == summary["estimators"][summary["estimator"]][key]
     assert "<html" in folder.report.read_text()
     assert list(folder.figures.glob("*.png"))
     assert not list(folder.path.rglob("*.part")) + list(folder.path.rglob(".*"))
