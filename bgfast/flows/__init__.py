@@ -6,6 +6,7 @@ from bgfast.flows.coupling import NICE, RealNVP
 from bgfast.flows.density import log_prob, log_q, log_weight, prior_log_prob, prior_sample
 from bgfast.flows.registry import LAYERS, Layer, LayerSettings, register
 from bgfast.flows.scaling import Scaling
+from bgfast.flows.spline import SplineCoupling
 from bgfast.flows.splits import SPLITS, Permutation
 from bgfast.flows.whitening import Whitening
 
@@ -21,6 +22,7 @@ __all__ = [
     "RealNVP",
     "Scaling",
     "Sequential",
+    "SplineCoupling",
     "Whitening",
     "architecture",
     "describe",
