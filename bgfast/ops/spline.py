@@ -118,7 +118,8 @@ class _Spline(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], x: Tensor, raw: Tensor, *rest: Any
     ) -> tuple[Pair, tuple[int, int]]:
-        return _tracked(*_batch_first(info, in_dims, x, raw), *rest), (0, 0)
+        x, raw = _batch_first(info, in_dims, x, raw)
+        return _tracked(x, raw, *rest), (0, 0)
 
 
 class _SplineGradient(torch.autograd.Function):
@@ -155,7 +156,7 @@ class _SplineGradient(torch.autograd.Function):
 
             return torch.func.vjp(spline, x, raw)[1](outer)
 
-        _, pull_back = torch.func.vjp(first_derivatives, *ctx.saved_tensors)
+        pull_back: Any = torch.func.vjp(first_derivatives, *ctx.saved_tensors)[1]
         return *pull_back(grads), None, None, None
 
     @staticmethod

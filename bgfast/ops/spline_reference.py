@@ -27,7 +27,7 @@ def reference_spline(
 def _knots(raw: Tensor, bound: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return x and y of the K + 1 knots, and the slopes there, each ``[..., m, K + 1]``."""
     n_bins = (raw.shape[-1] + 1) // 3
-    widths, heights, slopes = raw.split((n_bins, n_bins, n_bins - 1), -1)
+    widths, heights, slopes = torch.split(raw, [n_bins, n_bins, n_bins - 1], -1)
     slopes = MIN_SLOPE + functional.softplus((slopes + SHIFT).clamp(max=S_CAP))
     return _edges(widths, bound), _edges(heights, bound), functional.pad(slopes, (1, 1), value=1.0)
 
