@@ -66,6 +66,8 @@ def build_flow(config: FlowConfig, dim: int, seed: int, data: Tensor, n_dim: int
             split=config.split,
             n_dim=n_dim,
             whitening=whitening,
+            spline_bins=config.spline_bins,
+            spline_bound=config.spline_bound,
             seed=seed,
         )
     except ValueError as error:

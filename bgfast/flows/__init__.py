@@ -7,6 +7,7 @@ from bgfast.flows.density import log_prob, log_q, log_weight, prior_log_prob, pr
 from bgfast.flows.monotone import Monotone
 from bgfast.flows.registry import LAYERS, Layer, LayerSettings, register
 from bgfast.flows.scaling import Scaling
+from bgfast.flows.spline import SplineCoupling
 from bgfast.flows.splits import SPLITS, Permutation
 from bgfast.flows.whitening import Whitening
 
@@ -23,6 +24,7 @@ __all__ = [
     "RealNVP",
     "Scaling",
     "Sequential",
+    "SplineCoupling",
     "Whitening",
     "architecture",
     "describe",

@@ -5,6 +5,7 @@ from bgfast.ops.backend import BACKENDS, BackendError, select_backend, use_backe
 from bgfast.ops.dimer import dimer_energy, dimer_energy_grad, dimer_hvp
 from bgfast.ops.kde import kde_log_density, silverman_bandwidth
 from bgfast.ops.registry import TORCH_OPS, TorchOp
+from bgfast.ops.spline import rational_quadratic_spline
 
 __all__ = [
     "BACKENDS",
@@ -17,6 +18,7 @@ __all__ = [
     "dimer_hvp",
     "is_canonical",
     "kde_log_density",
+    "rational_quadratic_spline",
     "relabel",
     "select_backend",
     "silverman_bandwidth",

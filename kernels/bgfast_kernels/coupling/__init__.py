@@ -1,0 +1,5 @@
+"""Coupling steps: one half of the coordinates, transformed by what was computed from the other."""
+
+from bgfast_kernels.coupling.spline_spec import SPLINE
+
+__all__ = ["SPLINE"]
