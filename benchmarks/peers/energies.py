@@ -6,6 +6,7 @@ code works with.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -41,17 +42,21 @@ def jax_energy(p: DimerParameters) -> Energy:
 def bgflow_module() -> Any:
     """Import bgflow, which is not on PyPI: put its source on PYTHONPATH.
 
-    It uses a name NumPy 2 has dropped; NumPy gets it back while bgflow is imported.
+    NumPy 2 and JAX have dropped names it uses; they get them back while it is imported.
     """
-    name = "infty"
-    missing = not hasattr(np, name)
-    if missing:
-        setattr(np, name, np.inf)
+    names: list[tuple[Any, str, Any]] = [(np, "infty", np.inf)]
+    with contextlib.suppress(ImportError):
+        import jax.dlpack
+
+        names.append((jax.dlpack, "to_dlpack", lambda array: array))  # bgflow's JAX bridge
+    missing = [(module, name, value) for module, name, value in names if not hasattr(module, name)]
+    for module, name, value in missing:
+        setattr(module, name, value)
     try:
         import bgflow
     finally:
-        if missing:
-            delattr(np, name)
+        for module, name, _ in missing:
+            delattr(module, name)
     return bgflow
 
 
