@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"  ({note})")
         for rows in ask(question, options.quick, threads, repeats, budget):
             print(table(rows, question.unit), flush=True)
-            kept = [{k: v for k, v in asdict(r).items() if k != "_answer"} for r in rows]
+            kept = [{k: v for k, v in asdict(r).items() if k[0] != "_"} for r in rows]
             results += [{"question": name, **row} for row in kept]
     clock = "CPU time" if threads == 1 else "wall-clock time"
     found = machine.describe(packages, threads=threads, clock=clock)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -100,7 +101,7 @@ def bgflow(taken: list[Step]) -> Mapped:
         def forward(self, x: Tensor) -> Tensor:
             return self.network(x) / S_MAX
 
-    blocks = [bg.SplitFlow(tuple(range(0, DIM, 2)), tuple(range(1, DIM, 2)))]
+    blocks = [bg.SplitFlow(np.arange(0, DIM, 2), np.arange(1, DIM, 2))]
     for step in taken:
         transformer = bg.AffineTransformer(step.shift, Divided(step.scale))
         transformer._log_alpha = nn.Parameter(torch.tensor([S_MAX]).log(), requires_grad=False)

@@ -15,6 +15,8 @@ import numpy as np
 
 _LEAST_SECONDS = 0.02
 """A call shorter than this is repeated within one measurement."""
+_MOST_WARM_UP = 5.0
+"""A call longer than this, in seconds, is not made again before it is measured."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class Row:
     relative: float | None = None
     """Median over that of bgfast: how many times longer this code takes."""
     _answer: Answer | None = field(default=None, repr=False)
+    _once: float = 0.0
 
 
 def ask(
@@ -132,6 +135,9 @@ def _ready(case: Case, contender: Contender) -> Row:
     try:
         answer = contender.prepare()
         row.error = deviation((answer.check or answer.call)(), case.expected)
+        row._once = _seconds(answer.call, 1, time.perf_counter)
+        if row._once < _MOST_WARM_UP:  # the first call may have compiled something
+            row._once = _seconds(answer.call, 1, time.perf_counter)
     except ImportError as error:
         if ours:
             raise
@@ -145,14 +151,10 @@ def _ready(case: Case, contender: Contender) -> Row:
     if not row.error <= case.tolerance:
         row.status = f"disagrees: error {row.error:.1e}, allowed {case.tolerance:.0e}"
         if ours:
-            raise AssertionError(f"{question_of(case, contender)} {row.status}")
+            raise AssertionError(f"{contender.name} on {case.label!r} {row.status}")
         return row
     row._answer = answer
     return row
-
-
-def question_of(case: Case, contender: Contender) -> str:
-    return f"{contender.name} on {case.label!r}"
 
 
 def deviation(found: Any, expected: Sequence[Any]) -> float:
@@ -181,9 +183,8 @@ def _measure(
     loops = []
     round_seconds = 0.0
     for row in rows:
-        once = _seconds(row._answer.call, 1, time.perf_counter)
-        loops.append(max(1, int(_LEAST_SECONDS / max(once, 1e-9))))
-        round_seconds += loops[-1] * once
+        loops.append(max(1, int(_LEAST_SECONDS / max(row._once, 1e-9))))
+        round_seconds += loops[-1] * row._once
     repeats = max(3, min(repeats, int(budget / max(round_seconds, 1e-9))))
     samples: list[list[float]] = [[] for _ in rows]
     for _ in range(repeats):
