@@ -59,7 +59,9 @@ def limit_threads(requested: int | None) -> int:
         os.environ[f"{name}_NUM_THREADS"] = str(n)
     os.environ["OPENMM_CPU_THREADS"] = str(n)
     if n == 1:
-        os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+        os.environ["XLA_FLAGS"] = (
+            "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+        )
     return n
 
 

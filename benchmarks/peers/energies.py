@@ -112,9 +112,7 @@ def openmm_context(p: DimerParameters, platform: str, integrator: Any) -> Any:
         f"q=distance(p1,p2)-{p.d0}",
     )
     dimer.addBond([0, 1], [])
-    walls = openmm.CustomExternalForce(
-        f"{p.k_box}*(max(abs(x)-{p.l},0)^2+max(abs(y)-{p.l},0)^2)"
-    )
+    walls = openmm.CustomExternalForce(f"{p.k_box}*(max(abs(x)-{p.l},0)^2+max(abs(y)-{p.l},0)^2)")
     pairs = openmm.CustomNonbondedForce(f"{p.eps}*({p.sigma}/r)^12")
     for k in range(p.n_particles):
         walls.addParticle(k, [])

@@ -1,7 +1,7 @@
 """The flow, R8 with networks of 3 x 200 in 76 coordinates, float32: maps and training steps.
 
-An ML step is the loss -log q(x) and its gradient in every weight; a KL step is u(x) - log|det dx/dz|
-with generated x, the energy's gradient included; neither with the optimiser's update.
+An ML step is the loss -log q(x) and its gradient in every weight; a KL step is
+u(x) - log|det dx/dz| with generated x, the energy's gradient included; neither with the optimiser's update.
 """
 
 from __future__ import annotations
@@ -101,8 +101,7 @@ def case(
 ) -> Case:
     """Pose ``run`` on ``batch`` to every code; the reference is plain torch in float64."""
     few = batch[:N_CHECKED]
-    double = [same.Step(s.transformed, s.scale.double(), s.shift.double()) for s in same.steps(flow)]
-    expected = [part.detach() for part in run(same.textbook(double), few.double())]
+    expected = [part.detach() for part in run(same.in_float64(flow), few.double())]
 
     def answer(make: Callable[[list[same.Step]], same.Mapped], run: Run) -> Answer:
         mapped = make(same.steps(flow))

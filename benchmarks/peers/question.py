@@ -15,6 +15,8 @@ import numpy as np
 
 _LEAST_SECONDS = 0.02
 """A call shorter than this is repeated within one measurement."""
+_PAUSE = 0.03
+"""Seconds between contenders, in which idle threads of the one before stop spinning."""
 _MOST_WARM_UP = 5.0
 """A call longer than this, in seconds, is not made again before it is measured."""
 
@@ -189,6 +191,9 @@ def _measure(
     samples: list[list[float]] = [[] for _ in rows]
     for _ in range(repeats):
         for row, n_loops, seconds in zip(rows, loops, samples, strict=True):
+            time.sleep(_PAUSE)
+            if row._once < _PAUSE:
+                row._answer.call()  # wakes its threads
             per_call = _seconds(row._answer.call, n_loops, clock)
             seconds.append(per_call / (row._answer.n or case.n))
     for row, seconds in zip(rows, samples, strict=True):

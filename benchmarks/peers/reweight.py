@@ -34,9 +34,8 @@ def cases(quick: bool) -> Iterator[Case]:
     n = 512 if quick else 100_000
     flow = same.make_flow((32, 32)) if quick else same.make_flow()
     z = torch.randn(N_CHECKED, same.DIM, generator=torch.Generator().manual_seed(2))
-    double = [same.Step(s.transformed, s.scale.double(), s.shift.double()) for s in same.steps(flow)]
     with torch.no_grad():
-        x, logdet = same.textbook(double).decode(z.double())
+        x, logdet = same.in_float64(flow).decode(z.double())
         expected = log_weight(reference_energy(x, same.P), z.double(), logdet)
     yield Case(f"n = {n:,}", n, (expected,), 1e-4, contenders(flow, z, n))
 
@@ -82,7 +81,9 @@ def contenders(flow: Sequential, z: Tensor, n: int) -> list[Contender]:
         return Answer(lambda: in_chunks(log_w, n), check)
 
     def eager() -> Answer:
-        return by_torch(same.textbook(same.steps(flow)), partial(reference_energy, parameters=same.P))
+        return by_torch(
+            same.textbook(same.steps(flow)), partial(reference_energy, parameters=same.P)
+        )
 
     def compiled() -> Answer:
         energy = torch.compile(partial(reference_energy, parameters=same.P), dynamic=None)
@@ -135,9 +136,11 @@ def contenders(flow: Sequential, z: Tensor, n: int) -> list[Contender]:
             u = energy(x.astype("float64"))
             return 0.5 * (wide * wide).sum(-1) + LOG_NORM + logdet.astype("float64") - u
 
+        rows = min(CHUNK, n)
+
         @jax.jit
         def drawn(weights: Any, key: Any) -> Any:
-            return log_w(weights, jax.random.normal(key, (CHUNK if n > CHUNK else n, same.DIM), "f4"))
+            return log_w(weights, jax.random.normal(key, (rows, same.DIM), "f4"))
 
         def call() -> float:
             keys = jax.random.split(jax.random.key(0), -(-n // CHUNK))
@@ -145,8 +148,8 @@ def contenders(flow: Sequential, z: Tensor, n: int) -> list[Contender]:
             lse = jax.scipy.special.logsumexp
             return float(jnp.exp(2 * lse(all_w) - lse(2 * all_w)))
 
-        drawn_rows = -(-n // CHUNK) * CHUNK if n > CHUNK else n
-        return Answer(call, lambda: log_w(weights, jnp.asarray(z.numpy())), drawn_rows)
+        check = partial(log_w, weights, jnp.asarray(z.numpy()))
+        return Answer(call, check, -(-n // rows) * rows)
 
     return [
         Contender("bgfast", ours),

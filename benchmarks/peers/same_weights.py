@@ -55,7 +55,8 @@ def make_flow(hidden: tuple[int, ...] = (200, 200, 200), spec: str = "R8") -> Se
             p.add_(0.03 * torch.randn(p.shape, generator=generator))
         last = [m for m in flow.modules() if isinstance(m, RealNVP)][-1]
         lattice = ParticleDimer().lattice_configuration(1.2).float()
-        for half, scale, shift in ((0, last.scale_1, last.shift_1), (1, last.scale_2, last.shift_2)):
+        for half in (0, 1):
+            scale, shift = (getattr(last, f"{kind}_{half + 1}") for kind in ("scale", "shift"))
             output_of(scale).bias += S_MAX * math.atanh(-math.log(WIDTH) / S_MAX)
             output_of(shift).bias -= lattice[half::2] / WIDTH
     return flow
@@ -72,6 +73,11 @@ def steps(flow: Sequential) -> list[Step]:
         found.append(Step(1, plain(block.scale_2), plain(block.shift_2)))
         found.append(Step(0, plain(block.scale_1), plain(block.shift_1)))
     return found
+
+
+def in_float64(flow: Sequential) -> Mapped:
+    """Return the flow as plain torch in float64, the reference."""
+    return textbook([Step(s.transformed, s.scale.double(), s.shift.double()) for s in steps(flow)])
 
 
 def plain(network: nn.Module) -> nn.Sequential:
@@ -192,5 +198,3 @@ def jax_maps(taken: list[Step]) -> tuple[Callable[..., Any], Callable[..., Any]]
         return x, -total
 
     return encode, decode
-
-
