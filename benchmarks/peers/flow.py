@@ -1,7 +1,8 @@
 """The flow, R8 with networks of 3 x 200 in 76 coordinates, float32: maps and training steps.
 
 An ML step is the loss -log q(x) and its gradient in every weight; a KL step is
-u(x) - log|det dx/dz| with generated x, the energy's gradient included; neither with the optimiser's update.
+u(x) - log|det dx/dz| with generated x, the energy's gradient included; neither includes the
+optimiser's update.
 """
 
 from __future__ import annotations
