@@ -14,6 +14,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def hvp_rows(quick: bool, repeats: int) -> list[dict[str, Any]]:
         n = 64 if quick else 10_000
         x = torch.from_numpy(lattice(np.random.default_rng(0), n, np.float64, parameters)).to(dtype)
         v = torch.randn_like(x)
-        calls = [lambda: dimer_hvp(x, v, parameters), lambda: dimer_energy_grad(x, parameters)]
+        calls = [partial(dimer_hvp, x, v, parameters), partial(dimer_energy_grad, x, parameters)]
         product, gradient = seconds([with_threads(1, c) for c in calls], repeats)
         what = f"Hessian-vector product / gradient, {str(dtype)[6:]}, B = {n:,}"
         rows.append(row(what, product, gradient, "<= 3"))
