@@ -15,7 +15,7 @@ MIB = 2.0**20
 class OpMemory:
     """An op with its gradient, inputs not counted."""
 
-    params = (list(names()), DTYPES, [20_000, 200_000])
+    params = (list(names()), DTYPES, [100_000])
     param_names = ("op", "dtype", "n")
     timeout = 300
 
