@@ -38,8 +38,8 @@ def peers(found: dict[str, Any]) -> str:
     for (question, case), rows in cases.items():
         title, unit, scale = UNITS[question]
         own = rows[0]
-        spread = f"{own['q1'] * scale:.3g}, {own['q3'] * scale:.3g}"
-        cells = [f"{own['median'] * scale:.3g} {unit} [{spread}]"]
+        q1, median, q3 = (_number(own[key] * scale) for key in ("q1", "median", "q3"))
+        cells = [f"{median} {unit} [{q1}, {q3}]"]
         others = rows[1:]
         for column in COLUMNS:
             mine = [row for row in others if row["code"].startswith(column)]
@@ -54,11 +54,11 @@ def peers(found: dict[str, Any]) -> str:
 def _multiple(row: dict[str, Any]) -> str:
     if row["status"].startswith("absent"):
         return ""
-    return f"{row['relative']:.2g}x" if row["relative"] and row["relative"] < 99.5 else _far(row)
+    return f"{_number(row['relative'], 2)}x" if row["relative"] else row["status"].split(":")[0]
 
 
-def _far(row: dict[str, Any]) -> str:
-    return f"{row['relative']:,.0f}x" if row["relative"] else row["status"].split(":")[0]
+def _number(value: float, digits: int = 3) -> str:
+    return f"{value:,.0f}" if value >= 10 ** (digits - 1) - 0.5 else f"{value:.{digits}g}"
 
 
 def _short(code: str) -> str:

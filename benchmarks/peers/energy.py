@@ -78,7 +78,7 @@ def contenders(x: Tensor) -> list[Contender]:
         some = x[: MOST_ROWS["OpenMM"]].numpy()
         return Answer(lambda: run(some), n=len(some))
 
-    by_hand = [Contender("C, AVX-512, by hand (a ceiling)", partial(ceiling, x))]
+    by_hand = [Contender("C by hand (a ceiling), AVX-512", partial(ceiling, x))]
     return [
         Contender("bgfast", ours),
         *(by_hand if len(x) > 1 else []),
@@ -86,8 +86,8 @@ def contenders(x: Tensor) -> list[Contender]:
         Contender("torch.compile, autograd", lambda: by_autograd(compiled)),
         Contender("torch eager, autograd", lambda: by_autograd(eager)),
         Contender("bgflow, autograd", lambda: by_autograd(bgflow, MOST_ROWS["bgflow"])),
-        Contender("OpenMM, one by one, Reference", lambda: openmm("Reference")),
-        Contender("OpenMM, one by one, CPU", lambda: openmm("CPU")),
+        Contender("OpenMM Reference, one by one", lambda: openmm("Reference")),
+        Contender("OpenMM CPU, one by one", lambda: openmm("CPU")),
     ]
 
 

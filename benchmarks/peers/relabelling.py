@@ -39,7 +39,7 @@ def cases(quick: bool) -> Iterator[Case]:
     for name, width in (("near", 0.3), ("far", 0.6)):
         x = reference + width * np.random.default_rng(0).standard_normal((n, 36, 2))
         expected = (with_scipy(x[:few], reference),)
-        label = f"{name}: grid displaced by normal numbers of width {width}, {n:,} frames"
+        label = f"{name}, grid with noise {width}, {n:,} frames"
         yield Case(label, n, expected, 0.0, contenders(x, x[:few], reference))
 
 
@@ -58,8 +58,8 @@ def contenders(
 
     return [
         Contender("bgfast", ours),
-        Contender("SciPy linear_sum_assignment + cdist", scipy),
-        Contender("lapx lapjv + cdist", lapx),
+        Contender("SciPy, linear_sum_assignment + cdist", scipy),
+        Contender("lapx, lapjv + cdist", lapx),
     ]
 
 
