@@ -90,7 +90,7 @@ class Module:
             raise TypeError(f"kernel {name} takes {signature}, was given {given}")
         cells = [np.array(a) for a in arguments]
         addresses = (ctypes.c_void_p * len(cells))(*(c.ctypes.data for c in cells))
-        shape = (ctypes.c_uint * 6)(*(tuple(grid) + (1, 1))[:3], *(tuple(block) + (1, 1))[:3])
+        shape = (ctypes.c_uint * 6)(*(*grid, 1, 1)[:3], *(*block, 1, 1)[:3])
         function = self.library[f"shim_launch_{name}"]
         function.restype = ctypes.c_char_p
         if error := function(addresses, shape, ctypes.c_uint64(seed)):
@@ -107,7 +107,7 @@ class Guarded:
     number unwritten.
     """
 
-    def __init__(self, shape, dtype, margin=64):
+    def __init__(self, shape, dtype, margin=4096):
         size = int(np.prod(shape))
         self._all = np.full((size + 2 * margin) * np.dtype(dtype).itemsize, CANARY, np.uint8)
         numbers = self._all.view(dtype)

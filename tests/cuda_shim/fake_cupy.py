@@ -46,7 +46,7 @@ class CUDARuntimeError(RuntimeError):
     pass
 
 
-class CompileException(Exception):
+class CompileException(Exception):  # noqa: N818  CuPy's name
     pass
 
 

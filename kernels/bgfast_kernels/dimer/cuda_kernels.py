@@ -82,6 +82,18 @@ def _program(
     return cuda.Program(f"dimer/{name}_gather.cuh", dtype, tuple(defines))
 
 
+def programs() -> dict[str, cuda.Program]:
+    """Return the programs of the usual size, and of one that is too large for symmetric lanes."""
+    found = {}
+    for dtype in ("float32", "float64"):
+        for n in (38, 100):
+            chosen = mapping(n, dtype)
+            label = f"N={n} {chosen.kind}-{chosen.lanes} {dtype}"
+            found[f"dimer_energy_grad {label}"] = energy_grad_program(n, dtype, chosen)
+            found[f"dimer_hvp {label}"] = hvp_program(n, dtype, chosen)
+    return found
+
+
 def dimer_energy_grad(
     x: int,
     n: int,
