@@ -11,15 +11,23 @@ struct alignas(2 * sizeof(REAL)) real2 {
 
 #define ALL_LANES 0xffffffffu
 
-// One reciprocal. In float32 the hardware's, within one unit in the last place; arguments are
-// normal numbers. (tests/cuda_shim defines its own.)
+// 1/s of a normal number. In float32 the hardware's approximation, within one unit in the last
+// place; in float64 the hardware's 20 bits and Newton's method, where a division would be a call of
+// a subroutine. (tests/cuda_shim defines its own.)
 #ifndef BGFAST_SHIM
 __device__ __forceinline__ float reciprocal(float s) {
     float inverse;
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(s));
     return inverse;
 }
-__device__ __forceinline__ double reciprocal(double s) { return 1.0 / s; }
+__device__ __forceinline__ double reciprocal(double s) {
+    double inverse;
+    asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(inverse) : "d"(s));
+    double error = fma(-s, inverse, 1.0);
+    inverse = fma(inverse, fma(error, error, error), inverse);
+    error = fma(-s, inverse, 1.0);
+    return fma(inverse, error, inverse);
+}
 #endif
 
 // The sum over a group of LANES neighbouring lanes, the same bits in each of them. Every lane of the

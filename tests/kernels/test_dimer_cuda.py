@@ -21,7 +21,7 @@ SHIPPED = [(n, cuda_kernels.mapping(n, "float32")) for n in (2, 3, 12, 38, 64, 7
 SHIPPED += [(64, cuda_kernels.mapping(64, "float64"))]
 OTHERS = [
     *((38, Mapping("symmetric", lanes)) for lanes in (2, 4, 16, 32)),
-    *((38, Mapping("gather", lanes)) for lanes in (2, 4, 8, 16, 32)),
+    *((38, Mapping("gather", lanes)) for lanes in (4, 8, 16, 32)),
     (2, Mapping("symmetric", 8)),
     (3, Mapping("gather", 32)),
     (300, Mapping("gather", 8)),  # several tiles
@@ -32,6 +32,11 @@ every_mapping = pytest.mark.parametrize(
     ids=lambda m: f"{m.kind}-{m.lanes}" if isinstance(m, Mapping) else str(m),
 )
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+def parameters(n_particles):
+    """Parameters of a fluid that is as dense for any number of particles above 70."""
+    return DimerParameters(n_solvent=n_particles - 2, l=max(3.0, 3.0 * (n_particles / 70) ** 0.5))
 
 
 def configurations(n, dtype, p):
@@ -72,18 +77,20 @@ def hvp(x, v, p, mapping=None):
 
 
 def sizes(x, p):
-    """Return what errors of energies and gradients are relative to, per row.
+    """Return the reference, and what errors of energies and gradients are relative to, per row.
 
-    The terms of the dimer's well cancel where it crosses zero: they count by their magnitude.
+    The well cancels where it crosses zero, and d itself is rounded: its slope times d, and its
+    curvature times d, are what rounding d once amounts to.
     """
     x = x.astype(np.float64)
-    u, grad = reference_energy_grad(torch.from_numpy(x), p)
+    u, grad = (t.numpy() for t in reference_energy_grad(torch.from_numpy(x), p))
     folded = np.where(abs(x) > 1e3, 1e3 * (1 + np.log(np.maximum(abs(x), 1e3) / 1e3)), abs(x))
     folded = np.copysign(folded, x)
-    q = abs(np.hypot(folded[:, 0] - folded[:, 2], folded[:, 1] - folded[:, 3]) - p.d0)
-    u_size = np.maximum(abs(u.numpy()), p.a / 4 * q**4 + p.b / 2 * q**2 + abs(p.c) * q)
-    g_size = np.maximum(abs(grad.numpy()).max(1), p.a * q**3 + p.b * q + abs(p.c))
-    return u.numpy(), grad.numpy(), u_size, g_size
+    d = np.hypot(folded[:, 0] - folded[:, 2], folded[:, 1] - folded[:, 3])
+    q = abs(d - p.d0)
+    u_size = np.maximum(abs(u), d * (p.a * q**3 + p.b * q + abs(p.c)))
+    g_size = np.maximum(abs(grad).max(1), d * (3 * p.a * q**2 + p.b))
+    return u, grad, u_size, g_size
 
 
 def check_energy_grad(x, p, u, grad):
@@ -96,7 +103,7 @@ def check_energy_grad(x, p, u, grad):
 @every_mapping
 def test_energies_and_gradients_agree_with_float64(monkeypatch, n_particles, mapping, dtype):
     run(monkeypatch)
-    p = DimerParameters(n_solvent=n_particles - 2)
+    p = parameters(n_particles)
     x = configurations(N_ROWS if n_particles < 100 else 9, dtype, p)
     check_energy_grad(x, p, *energy_grad(x, p, mapping))
 
@@ -105,7 +112,7 @@ def test_energies_and_gradients_agree_with_float64(monkeypatch, n_particles, map
 @every_mapping
 def test_hessian_products_agree_with_float64(monkeypatch, n_particles, mapping, dtype):
     run(monkeypatch)
-    p = DimerParameters(n_solvent=n_particles - 2)
+    p = parameters(n_particles)
     x = configurations(N_ROWS if n_particles < 100 else 9, dtype, p)
     v = np.random.default_rng(1).standard_normal(x.shape).astype(dtype)
     expected = reference_hvp(*(torch.from_numpy(a.astype(np.float64)) for a in (x, v)), p).numpy()
