@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import bgfast
 from benchmarks.timing import interleaved
 from bgfast.flows import RealNVP, Sequential, architecture
-from bgfast.flows.coupling import bounded
+from bgfast.ops.coupling import bounded
 
 DIM, HIDDEN = 76, (200, 200, 200)
 

@@ -22,8 +22,8 @@ from torch import Tensor
 from bgfast.flows.base import Flow
 from bgfast.flows.conditioner import Conditioner
 from bgfast.flows.registry import LayerSettings, register
+from bgfast.ops import affine_coupling
 
-S_MAX = 4.0
 # Initial weights of T's output layer, relative to Glorot's: a new flow is close to the identity.
 SHIFT_GAIN = 0.01
 
@@ -38,19 +38,12 @@ def affine_forward(z: Tensor, raw_s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]
     logdet[n]
         ``log|det dx/dz| = -sum s``.
     """
-    s = bounded(raw_s)
-    return (z - t) * torch.exp(-s), -s.sum(-1)
+    return affine_coupling(z, raw_s, t, inverse=False)
 
 
 def affine_inverse(x: Tensor, raw_s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """One affine coupling step from x to z: ``x exp(s) + t`` and ``log|det dz/dx| = sum s``."""
-    s = bounded(raw_s)
-    return torch.addcmul(t, x, torch.exp(s)), s.sum(-1)
-
-
-def bounded(raw_s: Tensor) -> Tensor:
-    """Bound a log-scale smoothly to (-S_MAX, S_MAX)."""
-    return S_MAX * torch.tanh(raw_s / S_MAX)
+    return affine_coupling(x, raw_s, t, inverse=True)
 
 
 class _CouplingBlock(Flow):
