@@ -24,6 +24,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import functional
 
+from bgfast.flows.execution import prepared_weights
+
 # tanh and relu need only their result for the backward pass, and a linear layer does not need its
 # own output: working in place is exact under autograd too, and saves a pass over memory.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -50,9 +52,20 @@ def dense(
     activation
         Key of :data:`ACTIVATIONS`; after every layer but the last.
     """
-    if not _own_path_serves(x, activation):
+    own_path = activation in ("tanh", "relu") and x.ndim == 2 and eager_cpu(x)
+    tracked = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *weights, *biases))
+    store = prepared_weights()
+    if store is not None:
+        if not own_path or tracked or x.dtype != torch.float32:
+            raise RuntimeError(
+                "conditioners in bfloat16 serve float32 networks with tanh or relu on the CPU, "
+                f"without autograd; this one has {activation}, {x.dtype} on {x.device}"
+                + (", with autograd" if tracked else "")
+            )
+        return _in_bfloat16(x, weights, biases, activation, store)
+    if not own_path:
         return plain_dense(x, weights, biases, activation)
-    if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *weights, *biases)):
+    if tracked:
         out: Tensor = _Dense.apply(x, activation, *weights, *biases)  # type: ignore[no-untyped-call]
         return out
     return _activations(x, weights, biases, activation)[-1]
@@ -79,14 +92,10 @@ def eager_cpu(x: Tensor) -> bool:
         and type(x) in (Tensor, torch.nn.Parameter)
         and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.float64)
-        and torch._C._functorch.maybe_current_level() is None  # type: ignore[attr-defined]
+        and torch._C._functorch.maybe_current_level() is None
         and forward_ad._current_level < 0
         and not torch.is_autocast_enabled("cpu")
     )
-
-
-def _own_path_serves(x: Tensor, activation: str) -> bool:
-    return activation in ("tanh", "relu") and x.ndim == 2 and eager_cpu(x)
 
 
 def _activations(
@@ -99,6 +108,23 @@ def _activations(
         x = _layer(x, weight, bias, "none" if i == last else activation)
         results.append(x)
     return results
+
+
+def _in_bfloat16(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    activation: str,
+    store: dict[Tensor, Tensor],
+) -> Tensor:
+    """Run the hidden layers in bfloat16; ``store`` keeps the converted weights and biases."""
+    x = x.bfloat16()
+    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+        if weight not in store:
+            store[weight] = torch.ops.mkldnn._reorder_linear_weight(weight.detach().bfloat16())
+            store[bias] = bias.detach().bfloat16()
+        x = torch.ops.mkldnn._linear_pointwise(x, store[weight], store[bias], activation, [], "")
+    return functional.linear(x.float(), weights[-1], biases[-1])
 
 
 def _layer(x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
@@ -119,7 +145,7 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 @functools.cache
 def onednn_is_faster() -> bool:
     """Return whether this machine's float32 matrix products are faster through oneDNN."""
-    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops, "mkldnn")):
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     cpuinfo = Path("/proc/cpuinfo")
     return cpuinfo.exists() and "AuthenticAMD" in cpuinfo.read_text()
