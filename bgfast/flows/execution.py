@@ -53,16 +53,22 @@ def bfloat16_conditioners() -> Iterator[None]:
     Raises
     ------
     RuntimeError
-        If this build of torch has no oneDNN. Calling, inside the block, a conditioner that this
-        does not serve (silu, float64, a GPU, autograd) raises too.
+        If oneDNN has no bfloat16 on this processor. Calling a conditioner that this
+        does not serve (silu, float64, a GPU, autograd) inside the block raises too.
     """
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        raise RuntimeError("bfloat16 conditioners need a build of torch with oneDNN")
+    if not bfloat16_is_supported():
+        raise RuntimeError("bfloat16 conditioners need oneDNN and a processor with AVX-512")
     token = _prepared.set({})
     try:
         yield
     finally:
         _prepared.reset(token)
+
+
+def bfloat16_is_supported() -> bool:
+    """Return whether this build of torch and this processor multiply bfloat16 matrices."""
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(available and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def prepared_weights() -> dict[Tensor, Tensor] | None:

@@ -9,7 +9,11 @@ from bgfast.energies import ParticleDimer
 from bgfast.flows import RealNVP, architecture, bfloat16_conditioners, recompute_activations
 from bgfast.flows import dense as dense_module
 from bgfast.flows.dense import dense, plain_dense
+from bgfast.flows.execution import bfloat16_is_supported
 
+needs_bfloat16 = pytest.mark.skipif(
+    not bfloat16_is_supported(), reason="this processor has no bfloat16 products in oneDNN"
+)
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
 
 
@@ -173,6 +177,7 @@ def test_wrong_piece_sizes_are_refused(rows):
         pass
 
 
+@needs_bfloat16
 def test_bfloat16_value_and_logdet_belong_together():
     flow, z = flow_and_latent(64)
     block = next(layer for layer in flow.flows if type(layer) is RealNVP)
@@ -189,6 +194,7 @@ def test_bfloat16_value_and_logdet_belong_together():
     assert 1e-4 < (x - plain).abs().max() < 0.1
 
 
+@needs_bfloat16
 @pytest.mark.parametrize(
     "options", [{"activation": "silu"}, {"dtype": torch.float64}], ids=["silu", "float64"]
 )
@@ -198,6 +204,7 @@ def test_bfloat16_is_refused_where_it_does_not_serve(options):
         flow(z)
 
 
+@needs_bfloat16
 def test_bfloat16_is_refused_under_autograd():
     flow, z = flow_and_latent(4)
     with bfloat16_conditioners(), pytest.raises(RuntimeError, match="with autograd"):
