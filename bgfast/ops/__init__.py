@@ -2,6 +2,7 @@
 
 from bgfast.ops.assignment import assign, is_canonical, relabel
 from bgfast.ops.backend import BACKENDS, BackendError, select_backend, use_backend
+from bgfast.ops.coupling import affine_coupling
 from bgfast.ops.dimer import dimer_energy, dimer_energy_grad, dimer_hvp
 from bgfast.ops.kde import kde_log_density, silverman_bandwidth
 from bgfast.ops.registry import TORCH_OPS, TorchOp
@@ -12,6 +13,7 @@ __all__ = [
     "TORCH_OPS",
     "BackendError",
     "TorchOp",
+    "affine_coupling",
     "assign",
     "dimer_energy",
     "dimer_energy_grad",

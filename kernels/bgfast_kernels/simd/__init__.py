@@ -20,6 +20,7 @@ from bgfast_kernels.simd.arithmetic import (
     smaller,
     where_less,
 )
+from bgfast_kernels.simd.exponential import exp, expm1
 from bgfast_kernels.simd.lanes import WIDTH_BYTES, Lanes, lanes_in
 from bgfast_kernels.simd.memory import (
     fill,
@@ -37,6 +38,8 @@ __all__ = [
     "WIDTH_BYTES",
     "Lanes",
     "any_less",
+    "exp",
+    "expm1",
     "exponential",
     "fill",
     "fma",
