@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from bgfast.analysis import Bidirectional, Report, Table, write_summary
+from bgfast.analysis.figures import annealing_schedule, save
 from bgfast.doctor import versions
 from bgfast.energies import ParticleDimer
+from bgfast.experiments.annealed import AnnealedEstimate, annealed_estimate
+from bgfast.experiments.annealed_report import add_annealed, anneal_entry
 from bgfast.experiments.config import to_toml
 from bgfast.experiments.data import StateData
 from bgfast.experiments.dimer_config import DimerConfig
@@ -34,10 +37,22 @@ def analyse(
     estimate.
     """
     found = estimates(config, energy, simulated, flow, folder, load_reference(folder), reporter)
+    annealed = None
+    if folder.annealed.exists():
+        annealed = annealed_estimate(folder.annealed, config.analysis)
     with reporter.stage("figures", 8, "figures"):
         figures = write_figures(config, energy, data, flow, folder, found)
-    write_summary(folder.summary, _summary(config, folder, found))
-    _report(config, data, flow, folder, found, figures).write(folder.report)
+        if annealed is not None:
+            figures["anneal"] = str(folder.figures / "anneal.png")
+            save(annealing_schedule(annealed.record), figures["anneal"])
+    summary = _summary(config, folder, found)
+    if annealed is not None:
+        summary["anneal"] = anneal_entry(annealed)
+        summary["estimators"]["annealed"] = {
+            name: summary["anneal"][name] for name in ("delta_f", "profile")
+        } | {"trust": annealed.trust}
+    write_summary(folder.summary, summary)
+    _report(config, data, flow, folder, found, annealed, figures).write(folder.report)
 
 
 def _summary(config: DimerConfig, folder: RunFolder, found: DimerEstimates) -> dict[str, Any]:
@@ -106,6 +121,7 @@ def _report(
     flow: Sequential,
     folder: RunFolder,
     found: DimerEstimates,
+    annealed: AnnealedEstimate | None,
     figures: dict[str, str],
 ) -> Report:
     plain = found.plain[found.main]
@@ -121,10 +137,14 @@ def _report(
     report.add_headline("effective samples", f"{weights.ess:,.0f}", share)
     report.add_headline("largest weight", f"{weights.max_weight:.1%}", "of the total")
     report.add_headline("Pareto k", weights.pareto_k, "plain weights need less than 0.7")
-    _add_result(report, config, found, figures)
+    _add_result(report, config, found, annealed, figures)
     if found.pooled is not None:
         _add_overlap(report, found.pooled, figures)
     _add_plain(report, found, figures)
+    if annealed is not None:
+        difference, reference = "F(closed) - F(open)", found.reference
+        others = [] if reference is None else [["umbrella sampling", reference.delta_f, ""]]
+        add_annealed(report, difference, {"annealed": annealed}, figures["anneal"], others)
     report.add_section(
         "What was generated",
         "The generated configuration of median energy near each of three distances, and the "
@@ -150,7 +170,11 @@ def _report(
 
 
 def _add_result(
-    report: Report, config: DimerConfig, found: DimerEstimates, figures: dict[str, str]
+    report: Report,
+    config: DimerConfig,
+    found: DimerEstimates,
+    annealed: AnnealedEstimate | None,
+    figures: dict[str, str],
 ) -> None:
     if found.pooled is None:
         text = "Configurations drawn from the generator, reweighted to the Boltzmann distribution."
@@ -171,7 +195,7 @@ def _add_result(
     report.add_section(
         "Free energy along the dimer distance",
         text,
-        table=_estimator_table(found),
+        table=_estimator_table(found, annealed),
         figures=[(figures["profile"], "Free energy of the dimer distance d.")],
         verdict=found.verdict,
     )
@@ -218,7 +242,7 @@ def _add_plain(report: Report, found: DimerEstimates, figures: dict[str, str]) -
     )
 
 
-def _estimator_table(found: DimerEstimates) -> Table:
+def _estimator_table(found: DimerEstimates, annealed: AnnealedEstimate | None) -> Table:
     plain = found.plain[found.main]
     rows: list[list[Any]] = [
         ["plain weights", plain.delta_f, found.plain_verdict.level, "generated samples alone"]
@@ -226,6 +250,10 @@ def _estimator_table(found: DimerEstimates) -> Table:
     if found.pooled is not None:
         delta_f, level = found.pooled.delta_f(0, 1), found.pooled.verdict.level
         rows.insert(0, ["bidirectional", delta_f, level, "generated and simulated"])
+    if annealed is not None:
+        rows.append(
+            ["annealed", annealed.delta_f, annealed.trust, "generated samples, moved by stages"]
+        )
     if (reference := found.reference) is not None:
         level = "good" if reference.converged else "caution"
         rows.append(["umbrella sampling", reference.delta_f, level, "simulations alone"])
@@ -249,6 +277,7 @@ def _time_table(config: DimerConfig, data: StateData, folder: RunFolder) -> Tabl
         "training": f"{config.training.total_steps:,} steps",
         "reference": "umbrella sampling with replica exchange",
         "sampling": f"{config.sampling.n:,} samples at {len(config.sampling.tau)} temperature(s)",
+        "annealing": f"{config.anneal.n_samples:,} particles",
         "analysis": "estimates, figures, report",
     }
     seconds = folder.seconds()

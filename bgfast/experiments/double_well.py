@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from bgfast.energies import DoubleWell
+from bgfast.energies import Biased, DoubleWell
+from bgfast.experiments.annealed import AnnealedTarget, draw_annealed, flattening
 from bgfast.experiments.config import RunTraining
 from bgfast.experiments.data import StateData
 from bgfast.experiments.double_well_config import FIRST as _FIRST
 from bgfast.experiments.double_well_config import DoubleWellConfig
 from bgfast.experiments.double_well_report import Model, analyse
+from bgfast.experiments.estimates import plain_estimate
 from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.pipeline import build_flow, draw, load_flow, seed_for, train
 from bgfast.experiments.progress import Reporter
@@ -30,6 +32,10 @@ def run(config: DoubleWellConfig, folder: RunFolder, reporter: Reporter) -> None
         _train_first(config, energy, data, network, folder, reporter)
     for model in models(config, folder):
         _train_and_draw(config, energy, data, model, folder, reporter)
+    if config.anneal.n_samples:
+        with folder.timed("annealing"):
+            for model in models(config, folder):
+                _anneal(config, energy, model, reporter)
     analyse_run(config, folder, reporter)
 
 
@@ -115,6 +121,25 @@ def _train_and_draw(
             columns=_sample_columns,
             attributes={"system": "double-well", "model": model.name},
         )
+
+
+def _anneal(config: DoubleWellConfig, energy: DoubleWell, model: Model, reporter: Reporter) -> None:
+    """Anneal from a model; a flat target is flattened by what its plain weights say."""
+    n_steps = sum(stage.steps for stage in _schedule(config, model.mode, 0).stages)
+    biased = None
+    if config.anneal.bias == "flatten":
+        bias = flattening(plain_estimate(model.samples, config.analysis).profile)
+        biased = None if bias is None else Biased(energy, _first_coordinate, bias)
+    draw_annealed(
+        load_flow(model.folder, n_steps, config.device),
+        AnnealedTarget(energy, _first_coordinate, biased=biased, local=energy),
+        model.annealed,
+        config.anneal,
+        1.0,
+        seed_for(config.seed, f"anneal {model.name}"),
+        f"anneal {model.name}",
+        reporter,
+    )
 
 
 def _train(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, FiniteFloat, StringConstraints, field_validator, model_validator
 
 from bgfast.energies import DoubleWell
+from bgfast.experiments.annealed import AnnealConfig
 from bgfast.experiments.config import (
     AnalysisConfig,
     FlowConfig,
@@ -105,6 +106,8 @@ class DoubleWellConfig(RunConfig):
         Architecture strings, compared side by side.
     flow
         What the networks share; its ``architecture`` is not used.
+    anneal
+        Annealed samples of every network in every mode.
     """
 
     experiment: Literal["double-well"]
@@ -114,6 +117,7 @@ class DoubleWellConfig(RunConfig):
     flow: FlowConfig = FlowConfig(hidden=(100, 100))
     training: DoubleWellTraining
     sampling: SamplingConfig = SamplingConfig()
+    anneal: AnnealConfig = AnnealConfig()
     analysis: AnalysisConfig = AnalysisConfig(bounds=(-2.5, 2.5), n_bins=100, split=0.0)
 
     @field_validator("networks")

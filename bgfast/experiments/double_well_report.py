@@ -13,6 +13,7 @@ from bgfast.analysis.diagnostics import trust
 from bgfast.analysis.estimate import Estimate
 from bgfast.analysis.figures import (
     Generated,
+    annealing_schedule,
     comparison,
     energy_surface,
     free_energy,
@@ -25,7 +26,9 @@ from bgfast.analysis.report import Report, Table
 from bgfast.analysis.summary import write_summary
 from bgfast.doctor import versions
 from bgfast.energies import DoubleWell
-from bgfast.experiments.config import to_toml
+from bgfast.experiments.annealed import AnnealedEstimate, annealed_estimate
+from bgfast.experiments.annealed_report import add_annealed, anneal_entry
+from bgfast.experiments.config import AnalysisConfig, to_toml
 from bgfast.experiments.data import StateData
 from bgfast.experiments.double_well_config import DoubleWellConfig
 from bgfast.experiments.estimates import (
@@ -71,6 +74,11 @@ class Model:
         """File of its samples."""
         return self.folder / "samples.h5"
 
+    @property
+    def annealed(self) -> Path:
+        """File of its annealed samples."""
+        return self.folder / "annealed.h5"
+
 
 @dataclass(frozen=True)
 class Result:
@@ -79,6 +87,7 @@ class Result:
     estimate: PlainEstimate
     delta_f: Estimate
     deviation: ProfileDeviation | None
+    annealed: AnnealedEstimate | None
 
 
 def analyse(
@@ -95,7 +104,7 @@ def analyse(
     with reporter.stage("estimate", len(models), "models") as advance:
         results = {}
         for done, model in enumerate(models, 1):
-            results[model.name] = _result(plain_estimate(model.samples, section), exact)
+            results[model.name] = _result(model, section, exact)
             advance(done)
     main = models[-1]
     with reporter.stage("figures", 5, "figures") as advance:
@@ -105,12 +114,15 @@ def analyse(
     _report(config, main, results, exact, figures, folder)
 
 
-def _result(estimate: PlainEstimate, exact: Exact) -> Result:
+def _result(model: Model, section: AnalysisConfig, exact: Exact) -> Result:
+    estimate = plain_estimate(model.samples, section)
+    annealed = annealed_estimate(model.annealed, section) if model.annealed.exists() else None
     below_above = estimate.delta_f
     deviation = None
     if np.isfinite(estimate.profile.f).any():
         deviation = profile_deviation(estimate.profile, exact.profile, f_max=_F_MAX)
-    return Result(estimate, Estimate(-below_above.value, below_above.stderr), deviation)
+    delta_f = Estimate(-below_above.value, below_above.stderr)
+    return Result(estimate, delta_f, deviation, annealed)
 
 
 def _figures(
@@ -150,6 +162,8 @@ def _figures(
             {"ml": "by example: -log q", "kl": "by energy: KL", "rc": "along x1: E[log p]"},
         ),
     }
+    if (annealed := results[main.name].annealed) is not None:
+        pictures["anneal"] = annealing_schedule(annealed.record)
     folder.figures.mkdir(exist_ok=True)
     paths = {name: str(folder.figures / f"{name}.png") for name in pictures}
     for name, figure in pictures.items():
@@ -166,13 +180,16 @@ def _summary(
 ) -> None:
     def entry(result: Result) -> dict[str, object]:
         deviation = result.deviation
-        return weights_entry(result.estimate.weights) | {
+        entries: dict[str, object] = weights_entry(result.estimate.weights) | {
             "delta_f": estimate_entry(result.delta_f),
             "profile": profile_entry(result.estimate.profile),
             "profile_deviation": None
             if deviation is None
             else {"rmse": deviation.rmse, "largest": deviation.largest},
         }
+        if result.annealed is not None:
+            entries["anneal"] = anneal_entry(result.annealed, sign=-1)
+        return entries
 
     write_summary(
         folder.summary,
@@ -241,6 +258,9 @@ def _report(
             (figures["surface"], "What was simulated and what was generated, on the surface."),
         ],
     )
+    if annealed := {k: v.annealed for k, v in results.items() if v.annealed is not None}:
+        row = ["exact", f"{exact.delta_f:.4f}", f"{exact.log_z:.4f}"]
+        add_annealed(report, _difference(config), annealed, figures["anneal"], [row], sign=-1)
     report.add_section("Weights", figures=[(figures["weights"], f"Weights of {main.name}.")])
     report.add_section("Training", figures=[(figures["training"], f"Losses of {main.name}.")])
     report.add_section("Where the time went", table=_time_table(folder))

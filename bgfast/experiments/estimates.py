@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bgfast.analysis.diagnostics import trust
 from bgfast.analysis.estimate import Estimate
 from bgfast.analysis.profiles import Profile, ProfileAccumulator
 from bgfast.analysis.weights import WeightAccumulator, WeightSummary
@@ -86,3 +87,8 @@ def weights_entry(weights: WeightSummary) -> dict[str, Any]:
         "nonfinite": weights.nonfinite,
         "discarded": weights.discarded,
     }
+
+
+def worth_sentences(found: PlainEstimate) -> list[str]:
+    """Return what plain weights are worth, in sentences."""
+    return trust(found.weights, state_ess=found.state_ess).sentences

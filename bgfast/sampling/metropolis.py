@@ -254,6 +254,17 @@ def palindromic_moves(system: Any) -> str:
     return "particle-palindrome" if "particle" in _monte_carlo(system).kernels else "all"
 
 
+def evaluate(system: Any, x: Array) -> tuple[Array, Array]:
+    """Return the energy and the coordinate of the moves' bias and interval, of ``x[n, dim]``.
+
+    Raises
+    ------
+    TypeError
+        If there is no Monte Carlo for ``system``.
+    """
+    return montecarlo.evaluate(_monte_carlo(system), x)
+
+
 def _monte_carlo(system: Any) -> montecarlo.System:
     for kind in type(system).__mro__:
         if kind.__name__ in SYSTEMS:

@@ -121,10 +121,20 @@ def run_island(
         particles, acceptance, swept = _moved(target, particles, stage, settings, local, rng)
         records.append((share, acceptance, swept))
         progress()
-    if settings.final_sweeps and local is not None:
-        step = stages[-1].sweep_step
-        sweeps, chunk = settings.final_sweeps, settings.chunk
-        particles, _ = local_move(target, local, particles, 1.0, sweeps, step, rng, chunk)
+    if settings.final_sweeps and local is not None and np.isfinite(log_weights).any():
+        if settings.kind == "smc":  # copies of one particle part ways in the sweeps
+            index, log_weights = _resampled(log_weights, n, rng)
+            particles, ancestor = particles.take(torch.from_numpy(index)), ancestor[index]
+        frames = []
+        for _ in range(settings.final_frames):
+            sweeps, step = settings.final_sweeps, stages[-1].sweep_step
+            particles, _ = local_move(
+                target, local, particles, 1.0, sweeps, step, rng, settings.chunk
+            )
+            frames.append(particles)
+        particles = joined(frames[-settings.kept_frames :])
+        log_weights = np.tile(log_weights, settings.kept_frames)
+        ancestor = np.tile(ancestor, settings.kept_frames)
         progress()
     ess, acceptances, sweeps_accepted = np.array(records).T
     return Island(particles, log_weights, ancestor, ess, acceptances, sweeps_accepted)
@@ -143,7 +153,8 @@ def plan(
     log_weights = np.where(particles.log_w.isfinite().cpu().numpy(), 0.0, -np.inf)
     if not np.isfinite(log_weights).any():
         raise ValueError("none of the flow's draws has a finite weight: there is nothing to anneal")
-    beta, step, sweep_step, stages = 0.0, _FIRST_STEP, _FIRST_SWEEP_STEP, []
+    beta, step, sweep_step = 0.0, _FIRST_STEP, _FIRST_SWEEP_STEP
+    stages: list[Stage] = []
     while beta < 1:
         log_w = particles.log_w.cpu().numpy()
         first = not stages

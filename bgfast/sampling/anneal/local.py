@@ -14,13 +14,15 @@ random copy of x and ends at the copy of x' that is meant; that is reversible to
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from bgfast.energies import Energy
 from bgfast.sampling.anneal.population import Labelling, Particles, Target, joined
-from bgfast.sampling.metropolis import MetropolisSampler, palindromic_moves
+from bgfast.sampling.metropolis import MetropolisSampler, evaluate, palindromic_moves
 
 _ADAPT = 50
 _ROUND_TRIP = 1e-3
@@ -38,17 +40,41 @@ class LocalMoves:
         Relative temperature.
     labelling
         See :class:`~bgfast.sampling.anneal.population.Labelling`.
+    interval
+        ``(low, high)`` that the coordinate of the system's moves never leaves, or ``None``.
+        Particles outside of it are not moved.
     """
 
-    def __init__(self, system: Energy, tau: float, labelling: Labelling | None) -> None:
+    def __init__(
+        self,
+        system: Energy,
+        tau: float,
+        labelling: Labelling | None,
+        interval: tuple[float, float] | None = None,
+    ) -> None:
         self.system, self.tau, self.labelling = system, tau, labelling
+        self.interval = (-math.inf, math.inf) if interval is None else interval
         self.moves = palindromic_moves(system)
+
+    def movable(self, x: Tensor) -> Tensor:
+        """Return which rows of ``x[n, dim]`` can be moved, bool, ``[n]``."""
+        u, coordinate = evaluate(self.system, x.double().numpy())
+        low, high = self.interval
+        return torch.from_numpy(np.isfinite(u) & (low <= coordinate) & (coordinate <= high))
 
     def step_size(self, x: Tensor, start: float, seed: int) -> float:
         """Return the step size at which 40 % of the moves of ``x[n, dim]`` are accepted."""
-        usable = x.double().isfinite().all(-1)
+        x = x[self.movable(x)]
+        if not len(x):
+            return start
         sampler = MetropolisSampler(
-            self.system, x[usable], tau=self.tau, step=start, moves=self.moves, seed=seed
+            self.system,
+            x,
+            tau=self.tau,
+            step=start,
+            moves=self.moves,
+            seed=seed,
+            interval=self.interval,
         )
         return float(np.median(sampler.adapt(_ADAPT)))
 
@@ -65,6 +91,7 @@ class LocalMoves:
             step=step,
             moves=self.moves,
             seed=int(rng.integers(2**62)),
+            interval=self.interval,
         )
         before = torch.from_numpy(sampler.walkers.u.copy())
         trajectory = sampler.run(n_sweeps, stride=n_sweeps)
@@ -86,24 +113,27 @@ def local_move(
 ) -> tuple[Particles, Tensor]:
     """Make one move of ``n_sweeps`` sweeps of every particle, which leaves pi_beta invariant.
 
-    Particles of weight 0 stay where they are.
+    Particles of weight 0, and those outside of the interval of the local moves, are not moved.
 
     Returns
     -------
     particles, probability
         The particles after the move, and the acceptance probability of each, ``[N]``.
     """
-    moving = particles.log_w.isfinite()
-    x, before, after = local.propose(
-        torch.where(moving[:, None], particles.x, particles.x[moving][:1]), n_sweeps, step, rng
-    )
-    target.evaluations.sweeps += n_sweeps * len(particles)
-    new, trusted = _through_flow(target, x.to(particles.x), chunk)
-    there, here = (p.log_q + beta * p.log_w for p in (new, particles))
-    gain = there - here + (after - before) / target.tau
-    gain = torch.where(gain.isnan() | ~trusted | ~moving, -torch.inf, gain)
-    accepted = torch.from_numpy(np.log1p(-rng.random(len(particles)))) < gain
-    return new.where(accepted, particles), gain.clamp(max=0.0).exp()
+    moving = particles.log_w.isfinite() & local.movable(particles.x)
+    log_uniform = torch.from_numpy(np.log1p(-rng.random(len(particles))))
+    probability = torch.zeros_like(log_uniform)
+    if not moving.any():
+        return particles, probability
+    old = particles.take(moving)
+    x, before, after = local.propose(old.x, n_sweeps, step, rng)
+    target.evaluations.sweeps += n_sweeps * len(old)
+    new, trusted = _through_flow(target, x.to(old.x), chunk)
+    gain = new.log_q + beta * new.log_w - old.log_q - beta * old.log_w
+    gain = gain + (after - before) / target.tau
+    gain = torch.where(gain.isnan() | ~trusted, -torch.inf, gain)
+    probability[moving] = gain.clamp(max=0.0).exp()
+    return particles.replaced(moving, new.where(log_uniform[moving] < gain, old)), probability
 
 
 def _through_flow(target: Target, x: Tensor, chunk: int) -> tuple[Particles, Tensor]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -78,25 +79,38 @@ class Particles:
 
     def where(self, chosen: Tensor, other: Particles) -> Particles:
         """Return these particles where ``chosen[N]``, those of ``other`` elsewhere."""
-        slope = self.slope is not None and other.slope is not None
-        mixed = {}
-        for field in fields(self):
-            mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            if field.name == "slope" and not slope:
-                mixed["slope"] = None
-                continue
-            mask = chosen if mine.ndim == 1 else chosen[:, None]
-            mixed[field.name] = torch.where(mask, mine, theirs)
-        return Particles(**mixed)
+        row = chosen[:, None]
+        slope = None
+        if self.slope is not None and other.slope is not None:
+            slope = torch.where(row, self.slope, other.slope)
+        return Particles(
+            z=torch.where(row, self.z, other.z),
+            x=torch.where(row, self.x, other.x),
+            u=torch.where(chosen, self.u, other.u),
+            log_q=torch.where(chosen, self.log_q, other.log_q),
+            log_w=torch.where(chosen, self.log_w, other.log_w),
+            slope=slope,
+        )
+
+    def replaced(self, chosen: Tensor, other: Particles) -> Particles:
+        """Return these particles with ``other`` in place of those where ``chosen[N]``."""
+        index = torch.arange(len(self), device=chosen.device)
+        index[chosen] = len(self) + torch.arange(len(other), device=chosen.device)
+        return joined([self, other]).take(index)
 
     def split(self, rows: int) -> Iterator[Particles]:
         """Yield the particles in pieces of at most ``rows``."""
         for start in range(0, len(self), rows):
-            yield self._each(lambda part, s=start: part[s : s + rows])
+            yield self._each(partial(_rows, start, start + rows))
 
-    def _each(self, function) -> Particles:  # type: ignore[no-untyped-def]
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Particles(**{k: None if v is None else function(v) for k, v in values.items()})
+    def _each(self, part: Callable[[Tensor], Tensor]) -> Particles:
+        slope = None if self.slope is None else part(self.slope)
+        kept = (self.z, self.x, self.u, self.log_q, self.log_w)
+        return Particles(*(part(rows) for rows in kept), slope=slope)
+
+
+def _rows(start: int, stop: int, values: Tensor) -> Tensor:
+    return values[start:stop]
 
 
 def joined(parts: list[Particles]) -> Particles:

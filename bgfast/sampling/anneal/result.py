@@ -172,12 +172,15 @@ _HEADLINES: dict[Level, str] = {
     "good": "The islands agree: the annealed estimates and their errors can be trusted.",
     "caution": "The islands agree roughly: read the errors of the annealed estimates as lower "
     "bounds.",
-    "poor": "The islands of the annealing do not agree: do not quote the annealed estimates.",
+    "poor": "The islands of the annealing do not agree: do not quote log Z, nor averages that rest "
+    "on the annealing alone.",
 }
 _ADVICE: dict[Level, str] = {
     "good": "Islands cannot reveal what all of them miss: a state that was never generated.",
     "caution": "Use more samples and more draws for each, or train longer.",
-    "poor": "Use more samples, more draws for each and more moves in a stage, or train longer.",
+    "poor": "Use more samples, more draws for each and more moves in a stage, or train longer. "
+    "Local moves at the end that last long, with a bias along the coordinate, mend averages; they "
+    "do not mend log Z.",
 }
 
 

@@ -26,6 +26,7 @@ def anneal(
     seed: int = 0,
     labelling: Labelling | None = None,
     local: Energy | None = None,
+    interval: tuple[float, float] | None = None,
     progress: Progress | None = None,
 ) -> Annealed:
     """Carry samples of a flow to exp(-u/tau) by annealed sequential Monte Carlo in latent space.
@@ -55,6 +56,9 @@ def anneal(
     local
         Energy of the proposals by local moves, one that has Monte Carlo kernels; ``energy`` if not
         given.
+    interval
+        ``(low, high)`` that the coordinate of the local moves (d of the dimer, x1 of the double
+        well) never leaves.
     progress
         Called as ``progress(stages_done, stages)``.
 
@@ -76,7 +80,7 @@ def anneal(
     target = Target(flow, energy, tau, labelling)
     moves = None
     if settings.sweeps or settings.final_sweeps:
-        moves = LocalMoves(local or energy, tau, labelling)
+        moves = LocalMoves(local or energy, tau, labelling, interval)
     seeds = np.random.SeedSequence(seed).generate_state(settings.islands + 1, np.uint64) >> 1
     stages = plan(target, settings, moves, int(seeds[-1]))
     final = bool(settings.final_sweeps)

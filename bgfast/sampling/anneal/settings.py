@@ -44,8 +44,10 @@ class AnnealSettings:
         Least beta at which they are made.
     hmc_until
         Largest beta at which HMC moves are made where local moves are.
-    final_sweeps
-        Sweeps at beta = 1, after the last stage, an even number.
+    final_sweeps, final_frames
+        So many frames of so many sweeps (an even number) follow at beta = 1; the samples are those
+        of the later half of the frames. Where they are long enough for the particles to forget
+        where they came from, averages no longer rest on the annealing; log Z always does.
     chunk
         Particles whose flow is evaluated at once.
     """
@@ -59,17 +61,18 @@ class AnnealSettings:
     cess: float = 0.99
     resample_below: float = 0.5
     kind: Kind = "smc"
-    pilot: int = 512
+    pilot: int = 256
     sweeps: int = 0
     sweeps_from: float = 0.5
     hmc_until: float = 1.0
     final_sweeps: int = 0
+    final_frames: int = 1
     chunk: int = 1024
 
     def __post_init__(self) -> None:
         for name, least in (("n_samples", 2), ("islands", 1), ("draws", 1), ("steps", 1)):
             self._at_least(name, least)
-        for name, least in (("leapfrog", 1), ("pilot", 16), ("chunk", 1)):
+        for name, least in (("leapfrog", 1), ("pilot", 16), ("chunk", 1), ("final_frames", 1)):
             self._at_least(name, least)
         for name in ("sweeps", "final_sweeps"):
             self._at_least(name, 0)
@@ -93,6 +96,11 @@ class AnnealSettings:
     def n_draws(self) -> int:
         """Draws per particle; AIS, which does not resample, has one."""
         return self.draws if self.kind == "smc" else 1
+
+    @property
+    def kept_frames(self) -> int:
+        """Frames of each particle that are samples."""
+        return max(1, self.final_frames // 2) if self.final_sweeps else 1
 
     @property
     def threshold(self) -> float:

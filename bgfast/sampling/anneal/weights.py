@@ -96,4 +96,5 @@ def systematic(log_weights: Array, n: int, uniform: float) -> NDArray[np.int64]:
     points = (np.arange(n) + uniform) / n * edges[-1]
     index = np.searchsorted(edges, points, side="right")
     last = int(np.flatnonzero(weights)[-1])
-    return np.minimum(index, last).astype(np.int64)
+    chosen: NDArray[np.int64] = np.minimum(index, last).astype(np.int64)
+    return chosen
