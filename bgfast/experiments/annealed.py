@@ -15,7 +15,8 @@ from torch import Tensor
 
 from bgfast.analysis.diagnostics import Finding, Level, Verdict
 from bgfast.analysis.estimate import Estimate
-from bgfast.analysis.profiles import Profile
+from bgfast.analysis.profiles import Orientation, Profile
+from bgfast.analysis.summary import EstimatorResult
 from bgfast.energies import Bias, Energy
 from bgfast.experiments.config import AnalysisConfig, Section
 from bgfast.experiments.pipeline import flow_digest
@@ -26,6 +27,11 @@ from bgfast.sampling.store import SampleWriter, open_samples
 
 _LEAST_ESS = 10.0
 _STDERR = (0.1, 0.3)  # k_B T: where "good" ends and "poor" begins
+_HEADLINES: dict[Level, str] = {
+    "good": "The annealed estimate and its error can be trusted.",
+    "caution": "The annealed estimate is usable with caution; read its error as a lower bound.",
+    "poor": "The annealed estimate cannot be trusted: do not quote it.",
+}
 
 
 class AnnealConfig(Section):
@@ -99,13 +105,13 @@ class AnnealedEstimate:
     Parameters
     ----------
     delta_f
-        F(below the split) - F(above it), k_B T.
+        F(below the split) - F(above it), k_B T; the other way round if asked for.
     profile
         Free energy along the reaction coordinate.
     log_z
         log of the partition function.
     verdict
-        Whether the islands agree.
+        How far ``delta_f`` can be trusted.
     n
         Number of rows.
     record
@@ -125,15 +131,9 @@ class AnnealedEstimate:
         return float(min(self.record["ess"]))
 
     @property
-    def trust(self) -> Level:
-        """How far the free-energy difference can be trusted, by its error and the islands.
-
-        Moves at the end mend averages, so islands that disagree about log Z do not condemn it.
-        """
-        if not self.delta_f.stderr < _STDERR[1]:  # NaN too
-            return "poor"
-        certain = self.delta_f.stderr < _STDERR[0] and self.verdict.level == "good"
-        return "good" if certain else "caution"
+    def result(self) -> EstimatorResult:
+        """The estimate as it stands beside those of other estimators."""
+        return EstimatorResult(self.delta_f, self.profile, self.verdict)
 
 
 def flattening(profile: Profile) -> Bias | None:
@@ -201,29 +201,45 @@ def draw_annealed(
                 writer.append(**rows)
 
 
-def annealed_estimate(path: Path, config: AnalysisConfig) -> AnnealedEstimate:
+def annealed_estimate(
+    path: Path, config: AnalysisConfig, orientation: Orientation = "below-above"
+) -> AnnealedEstimate:
     """Estimate from the file that :func:`draw_annealed` left."""
     with open_samples(path) as file:
         r, log_w, island = (file[name][()] for name in ("r", "log_w", "island"))
         record = json.loads(file.attrs["record"])
     w = np.exp(log_w - log_w[np.isfinite(log_w)].max()) if np.isfinite(log_w).any() else 0 * r
-    n_islands = int(island.max()) + 1
-    states = np.zeros((n_islands, 2))
+    states = np.zeros((int(island.max()) + 1, 2))
     np.add.at(states, (island, (r >= config.split).astype(int)), w)
-    delta_f, delta_f_stderr = jackknife(states, lambda s: np.log(s[1]) - np.log(s[0]))
-    verdict = record["verdict"]
+    value, stderr = jackknife(states, lambda s: np.log(s[1]) - np.log(s[0]))
+    sign = 1 if orientation == "below-above" else -1
+    delta_f = Estimate(sign * float(value), float(stderr))
     return AnnealedEstimate(
-        delta_f=Estimate(float(delta_f), float(delta_f_stderr)),
+        delta_f=delta_f,
         profile=_profile(r, w, island, config),
         log_z=Estimate(**record["log_z"]),
-        verdict=Verdict(
-            verdict["level"],
-            verdict["headline"],
-            tuple(Finding(**finding) for finding in verdict["findings"]),
-            verdict["advice"],
-        ),
+        verdict=_verdict(delta_f, record["verdict"]),
         n=len(r),
         record=record,
+    )
+
+
+def _verdict(delta_f: Estimate, islands: dict[str, Any]) -> Verdict:
+    """Judge a free-energy difference by its error and by the islands.
+
+    Moves at the end mend averages, so islands that disagree about log Z do not condemn it.
+    """
+    good, usable = _STDERR
+    if not delta_f.stderr < usable:  # NaN too
+        level: Level = "poor"
+    else:
+        level = "good" if delta_f.stderr < good and islands["level"] == "good" else "caution"
+    sentence = (
+        f"The free-energy difference of the islands has a standard error of {delta_f.stderr:.2g}."
+    )
+    findings = [Finding(**finding) for finding in islands["findings"]]
+    return Verdict(
+        level, _HEADLINES[level], (*findings, Finding(level, sentence)), islands["advice"]
     )
 
 

@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from bgfast.analysis.estimate import Estimate
 from bgfast.analysis.report import Report, Table
 from bgfast.experiments.annealed import AnnealedEstimate
-from bgfast.experiments.estimates import profile_entry
 
 _TEXT = (
     "Samples of the generator are carried to the Boltzmann distribution by annealed sequential "
@@ -20,15 +18,10 @@ _TEXT = (
 )
 
 
-def anneal_entry(found: AnnealedEstimate, sign: int = 1) -> dict[str, Any]:
-    """Return the numbers of an annealing run as they stand in summary.json.
-
-    ``sign`` is -1 if the free-energy difference is F(above the split) - F(below it).
-    """
+def anneal_entry(found: AnnealedEstimate) -> dict[str, Any]:
+    """Return the numbers of an annealing run as they stand in summary.json."""
     record = found.record
     return {
-        "delta_f": {"value": sign * found.delta_f.value, "stderr": found.delta_f.stderr},
-        "profile": profile_entry(found.profile),
         "n": found.n,
         "stages": len(record["betas"]),
         "min_ess": found.min_ess,
@@ -49,7 +42,6 @@ def add_annealed(
     found: Mapping[str, AnnealedEstimate],
     figure: str,
     others: Sequence[Sequence[Any]] = (),
-    sign: int = 1,
 ) -> None:
     """Add the section on annealing to a report.
 
@@ -65,14 +57,12 @@ def add_annealed(
         Path of the schedule's picture.
     others
         Rows (name, free-energy difference, log Z) to compare with.
-    sign
-        -1 if the difference is F(above the split) - F(below it).
     """
     columns = ["", f"{difference}, k_B T", "log Z", "samples", "stages", "least ESS/n", "draws"]
     rows: list[list[Any]] = [
         [
             name,
-            Estimate(sign * one.delta_f.value, one.delta_f.stderr),
+            one.delta_f,
             one.log_z,
             one.n,
             len(one.record["betas"]),
