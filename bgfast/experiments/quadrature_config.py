@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from bgfast.experiments.annealed import AnnealConfig
 from bgfast.experiments.config import (
     AnalysisConfig,
     FlowConfig,
@@ -122,6 +123,8 @@ class QuadratureConfig(RunConfig):
         Architecture strings, compared side by side.
     flow
         What the networks share; its ``architecture`` is not used.
+    anneal
+        Annealed samples of every network in every mode.
     """
 
     experiment: str
@@ -131,6 +134,7 @@ class QuadratureConfig(RunConfig):
     flow: FlowConfig = FlowConfig(hidden=(100, 100))
     training: QuadratureTraining
     sampling: SamplingConfig = SamplingConfig()
+    anneal: AnnealConfig = AnnealConfig()
     analysis: AnalysisConfig
 
     @field_validator("networks")

@@ -8,6 +8,7 @@ from bgfast.analysis import Report, Table, estimators_entry, write_summary
 from bgfast.analysis.summary import profile_entry, weights_entry
 from bgfast.doctor import versions
 from bgfast.energies import Energy
+from bgfast.experiments.annealed_report import add_annealed, anneal_entry
 from bgfast.experiments.config import to_toml
 from bgfast.experiments.data import StateData
 from bgfast.experiments.exact import Exact
@@ -92,6 +93,7 @@ def _entry(result: Result) -> dict[str, Any]:
         if deviation is None
         else {"rmse": deviation.rmse, "largest": deviation.largest},
         "energy_evaluations": result.evaluations,
+        **({} if result.annealed is None else {"anneal": anneal_entry(result.annealed)}),
     }
 
 
@@ -138,6 +140,9 @@ def _report(
             *((figures[name], caption) for name, caption in _PICTURES.items() if name in figures),
         ],
     )
+    if annealed := {k: v.annealed for k, v in results.items() if v.annealed is not None}:
+        row = ["exact", f"{exact.delta_f:.4f}", f"{exact.log_z:.4f}"]
+        add_annealed(report, _difference(config), annealed, figures["anneal"], [row])
     report.add_section("Weights", figures=[(figures["weights"], f"Weights of {main.name}.")])
     report.add_section("Training", figures=[(figures["training"], f"Losses of {main.name}.")])
     report.add_section("Where the time went", table=_time_table(folder))
