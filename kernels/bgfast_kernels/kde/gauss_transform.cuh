@@ -13,7 +13,7 @@ struct Lattice {
 };
 
 __device__ __forceinline__ Lattice lattice_of(const real *sources, long long n, real width) {
-    return {sources[n / 2], width, real(1) / width};
+    return {sources[n / 2], width, reciprocal(width)};
 }
 
 // Ascending in x, NaN at the end as in the order of the points: the search for boxes relies on it.
@@ -78,6 +78,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK) kde_moments(
     real *row = continues ? head + chunk * (TERMS + 1)
                           : moments + (long long)(current - 1) * (TERMS + 1);
     real sum = real(0);
+#pragma unroll 1
     for (long long i = first; i < last; ++i) {
         if (box[i] != current) {
             if (writes) row[lane] = sum;
