@@ -213,5 +213,3 @@ def _grad_rows(
         _copy(row_x, 0, grad_x, i * grad_x_stride, m)
         _copy(row_s, 0, grad_s, i * grad_s_stride, m)
         _copy(row_t, 0, grad_t, i * grad_t_stride, m)
-        for k in range(m, width):
-            row_x[k], row_s[k], row_t[k] = 0.0, 0.0, 0.0
