@@ -130,7 +130,7 @@ def train(contender: Contender, z: Tensor, optimizer: torch.optim.Optimizer) -> 
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     torch.nn.utils.clip_grad_norm_(parameters, 100.0)
     optimizer.step()
-    return float(loss)
+    return float(loss.detach())
 
 
 def check(found: Sequence[Contender]) -> None:
