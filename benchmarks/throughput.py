@@ -70,7 +70,7 @@ class OneThread:
 
 
 class Ops(OneThread):
-    """Time and rate of a batch."""
+    """Time of a batch."""
 
     params = (list(names()), BACKENDS, DTYPES, [1_000, 20_000])
     param_names = ("op", "backend", "dtype", "n")
@@ -82,8 +82,20 @@ class Ops(OneThread):
     def time_call(self, op: str, backend: str, dtype: str, n: int) -> None:
         self.call()
 
+
+class Rates(OneThread):
+    """Items (configurations, points) per second in large batches."""
+
+    params = (list(names()), [b for b in BACKENDS if b != "torch"], ["float32"], [20_000])
+    param_names = ("op", "backend", "dtype", "n")
+
+    def setup(self, op: str, backend: str, dtype: str, n: int) -> None:
+        self.one_thread()
+        self.call = OpCall(op, backend, dtype, n)
+
     def track_items_per_second(self, op: str, backend: str, dtype: str, n: int) -> float:
-        return n / median_seconds(self.call, time.process_time)
+        clock = time.perf_counter if backend == "cuda" else time.process_time
+        return n / median_seconds(self.call, clock)
 
     track_items_per_second.unit = "items/s"  # type: ignore[attr-defined]
 
