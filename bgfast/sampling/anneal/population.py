@@ -104,9 +104,14 @@ class Particles:
             yield self._each(partial(_rows, start, start + rows))
 
     def _each(self, part: Callable[[Tensor], Tensor]) -> Particles:
-        slope = None if self.slope is None else part(self.slope)
-        kept = (self.z, self.x, self.u, self.log_q, self.log_w)
-        return Particles(*(part(rows) for rows in kept), slope=slope)
+        return Particles(
+            z=part(self.z),
+            x=part(self.x),
+            u=part(self.u),
+            log_q=part(self.log_q),
+            log_w=part(self.log_w),
+            slope=None if self.slope is None else part(self.slope),
+        )
 
 
 def _rows(start: int, stop: int, values: Tensor) -> Tensor:
@@ -120,8 +125,14 @@ def joined(parts: list[Particles]) -> Particles:
     slope = None
     if all(p.slope is not None for p in parts):
         slope = torch.cat([p.slope for p in parts if p.slope is not None])
-    names = ("z", "x", "u", "log_q", "log_w")
-    return Particles(**{n: torch.cat([getattr(p, n) for p in parts]) for n in names}, slope=slope)
+    return Particles(
+        z=torch.cat([p.z for p in parts]),
+        x=torch.cat([p.x for p in parts]),
+        u=torch.cat([p.u for p in parts]),
+        log_q=torch.cat([p.log_q for p in parts]),
+        log_w=torch.cat([p.log_w for p in parts]),
+        slope=slope,
+    )
 
 
 @dataclass
