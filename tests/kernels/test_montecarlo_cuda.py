@@ -9,10 +9,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from bgfast_kernels import cuda, montecarlo, random
 from bgfast_kernels.dimer import DimerParameters, lattice
 from bgfast_kernels.montecarlo import cuda_kernels
 
+from bgfast.energies import DoubleWell, ParticleDimer
+from bgfast.ops import BackendError
+from bgfast.sampling import MetropolisSampler, metropolis_cuda
 from tests.cuda_shim import COMPILER, Guarded, ShimError, compile_module
 from tests.cuda_shim.fake_cupy import Machine, installed
 
@@ -128,3 +132,33 @@ def test_a_planted_defect_is_found(monkeypatch, defect):
     monkeypatch.setattr(cuda, "launch", launch)
     with pytest.raises((AssertionError, ShimError)):
         compare(DimerParameters(20), 2, 3)
+
+
+def test_a_sampler_hands_its_walkers_to_the_device_and_takes_them_back(monkeypatch):
+    monkeypatch.setattr(metropolis_cuda, "check", lambda system, moves, device: device)
+    monkeypatch.setattr(metropolis_cuda, "place", lambda x: {"device": 0, "stream": 0})
+    energy = ParticleDimer(n_solvent=4)
+    x0 = lattice(np.random.default_rng(0), 5, np.float64, energy.params)
+    on_cpu, on_device = (
+        MetropolisSampler(energy, x0, seed=3, device=device)
+        for device in (None, torch.device("cpu"))
+    )
+    with installed(Machine()) as machine:
+        for _ in range(2):
+            expected, found = on_cpu.run(6, stride=2), on_device.run(6, stride=2)
+            np.testing.assert_allclose(found.x, expected.x, rtol=1e-12, atol=1e-13)
+            np.testing.assert_allclose(found.energy, expected.energy, rtol=1e-10, atol=1e-10)
+            np.testing.assert_array_equal(found.acceptance, expected.acceptance)
+    assert machine.launches
+
+
+def test_a_device_that_cannot_sample_is_refused(monkeypatch):
+    dimer, well = ParticleDimer(n_solvent=4), DoubleWell()
+    x0 = lattice(np.random.default_rng(0), 5, np.float64, dimer.params)
+    with pytest.raises(ValueError, match="device must be a CUDA device or None for the CPU"):
+        MetropolisSampler(dimer, x0, device="cpu")
+    with pytest.raises(ValueError, match="only sweeps over the particles of the dimer"):
+        MetropolisSampler(well, np.zeros((2, well.dim)), device="cuda")
+    monkeypatch.setattr(metropolis_cuda, "why_no_cuda", lambda: "no device")
+    with pytest.raises(BackendError, match="Monte Carlo cannot run on cuda: no device"):
+        MetropolisSampler(dimer, x0, device="cuda")
