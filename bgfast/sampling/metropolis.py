@@ -81,8 +81,7 @@ class MetropolisSampler:
         Number of the first walker: walker i of a sampler has stream ``first_walker + i``, so
         walkers can be split among samplers without changing any of them.
     device
-        A CUDA device to make the moves of many dimer walkers on; ``None``: the CPU. The random
-        streams are the same, so a walker moves as on the CPU, to rounding.
+        A CUDA device for sweeps of many dimer walkers, the CPU's moves to rounding; default: CPU.
 
     Raises
     ------
