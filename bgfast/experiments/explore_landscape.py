@@ -1,0 +1,66 @@
+"""What exploration needs to know of a system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from bgfast.energies import Energy
+from bgfast.sampling.exploration import Allowed
+
+Window = tuple[tuple[float, float], tuple[float, float]]
+Labelling = Callable[[Tensor], tuple[Tensor, Allowed]]
+"""Population ``x[n, dim]`` -> the same relabelled, and the labelling that it now has as a region.
+
+Energies do not depend on labels, so relabelling the whole population and confining it to the new
+labelling leaves it in the Boltzmann distribution.
+"""
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """A system and the one configuration that is known of it.
+
+    Parameters
+    ----------
+    title
+        Name of the system in reports.
+    energy
+        The system.
+    start
+        The configuration, ``[dim]``.
+    coordinate
+        Reaction coordinate, ``x[n, dim] -> R[n]``, differentiable.
+    name, label
+        Its name in text, and on an axis.
+    where
+        Where the configuration lies, in words.
+    labelling
+        Puts identical particles in order; ``None`` if there are none.
+    window, plane
+        Range and names of the first two coordinates in pictures of the energy surface; without a
+        range there is no such picture.
+    """
+
+    title: str
+    energy: Energy
+    start: Tensor
+    coordinate: Callable[[Tensor], Tensor]
+    name: str
+    label: str
+    where: str
+    labelling: Labelling | None = None
+    window: Window | None = None
+    plane: tuple[str, str] = ("$x_1$", "$x_2$")
+
+
+def first_coordinate(x: Tensor) -> Tensor:
+    """Return x1, ``[n]``."""
+    return x[..., 0]
+
+
+def second_coordinate(x: Tensor) -> Tensor:
+    """Return x2, ``[n]``."""
+    return x[..., 1]
