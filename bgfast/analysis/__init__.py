@@ -15,12 +15,18 @@ from bgfast.analysis.profiles import (
     free_energy_profile,
 )
 from bgfast.analysis.report import Report, Table
-from bgfast.analysis.summary import load_summary, write_summary
+from bgfast.analysis.summary import (
+    EstimatorResult,
+    estimators_entry,
+    load_summary,
+    write_summary,
+)
 from bgfast.analysis.weights import WeightAccumulator, WeightSummary, ess, weighted_mean
 
 __all__ = [
     "Bidirectional",
     "Estimate",
+    "EstimatorResult",
     "Finding",
     "Pool",
     "Profile",
@@ -36,6 +42,7 @@ __all__ = [
     "bar",
     "bidirectional",
     "ess",
+    "estimators_entry",
     "exact_profile",
     "free_energy_difference",
     "free_energy_profile",

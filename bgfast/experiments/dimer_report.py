@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from bgfast.analysis import Bidirectional, Report, Table, write_summary
+from bgfast.analysis import (
+    Bidirectional,
+    EstimatorResult,
+    Report,
+    Table,
+    estimators_entry,
+    write_summary,
+)
+from bgfast.analysis.summary import estimate_entry, profile_entry, weights_entry
 from bgfast.doctor import versions
 from bgfast.energies import ParticleDimer
 from bgfast.experiments.config import to_toml
@@ -13,7 +21,6 @@ from bgfast.experiments.dimer_config import DimerConfig
 from bgfast.experiments.dimer_estimates import DimerEstimates, estimates
 from bgfast.experiments.dimer_figures import write_figures
 from bgfast.experiments.dimer_reference import load_reference
-from bgfast.experiments.estimates import estimate_entry, profile_entry, weights_entry
 from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.progress import Reporter
 from bgfast.flows import Sequential, describe
@@ -42,30 +49,18 @@ def analyse(
 
 def _summary(config: DimerConfig, folder: RunFolder, found: DimerEstimates) -> dict[str, Any]:
     plain = found.plain[found.main]
-    estimators: dict[str, Any] = {
-        "plain": {
-            "delta_f": estimate_entry(plain.delta_f),
-            "profile": profile_entry(plain.profile),
-            "trust": found.plain_verdict.level,
-        }
-    }
+    results = {"plain": EstimatorResult(plain.delta_f, plain.profile, found.plain_verdict)}
     if found.pooled is not None and found.pooled_profile is not None:
-        estimators["bidirectional"] = {
-            "delta_f": estimate_entry(found.pooled.delta_f(0, 1)),
-            "profile": profile_entry(found.pooled_profile),
-            "trust": found.pooled.verdict.level,
-        }
+        results["bidirectional"] = EstimatorResult(
+            found.pooled.delta_f(0, 1), found.pooled_profile, found.pooled.verdict
+        )
     return {
         "system": "dimer",
         "tau": found.main,
         **weights_entry(plain.weights),
         "seconds": folder.seconds(),
         "log_z_is": "of one labelling of the solvent, estimated with plain weights",
-        "estimator": found.recommended,
-        "delta_f": estimate_entry(found.delta_f),
-        "profile": profile_entry(found.profile),
-        "trust": {"level": found.verdict.level, "sentences": found.verdict.sentences},
-        "estimators": estimators,
+        **estimators_entry(results, found.recommended),
         **_reference_entry(found),
         "temperatures": {
             repr(tau): weights_entry(e.weights)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from bgfast.experiments.explore_config import ExactExploreConfig, ExploreConfig
+from bgfast.experiments.explore_config import ExploreConfig, ExploreKnownConfig
 from bgfast.experiments.explore_landscape import Landscape
 from bgfast.experiments.explore_loop import explore, load_exploration
 from bgfast.experiments.explore_report import analyse
@@ -18,7 +18,7 @@ from bgfast.experiments.progress import Reporter
 from bgfast.flows import Flow
 
 
-def run(config: ExactExploreConfig, folder: RunFolder, reporter: Reporter) -> None:
+def run(config: ExploreKnownConfig, folder: RunFolder, reporter: Reporter) -> None:
     """Explore, train once more, draw, reweight, compare; finished stages are not repeated."""
     landscape = config.landscape()
     flow = explore_and_train(config, landscape, folder, reporter)
@@ -28,14 +28,14 @@ def run(config: ExactExploreConfig, folder: RunFolder, reporter: Reporter) -> No
     analyse_run(config, folder, reporter)
 
 
-def analyse_run(config: ExactExploreConfig, folder: RunFolder, reporter: Reporter) -> None:
+def analyse_run(config: ExploreKnownConfig, folder: RunFolder, reporter: Reporter) -> None:
     """Estimate and report from the files of a run whose samples are drawn."""
     with folder.timed("analysis"):
         analyse(config, load_exploration(folder.path), folder, reporter)
 
 
 def sample_run(
-    config: ExactExploreConfig,
+    config: ExploreKnownConfig,
     folder: RunFolder,
     out: Path,
     *,
@@ -76,7 +76,7 @@ def explore_and_train(
 
 
 def _draw(
-    config: ExactExploreConfig,
+    config: ExploreKnownConfig,
     landscape: Landscape,
     flow: Flow,
     path: Path,

@@ -15,9 +15,13 @@ from bgfast.experiments.config import (
     SamplingConfig,
     Section,
 )
-from bgfast.experiments.double_well_config import DoubleWellSystem
-from bgfast.experiments.exact import Exact, double_well_exact
-from bgfast.experiments.explore_landscape import Landscape, first_coordinate
+from bgfast.experiments.exact import Exact
+from bgfast.experiments.explore_landscape import Landscape
+from bgfast.experiments.quadrature_systems import (
+    DoubleWellSystem,
+    KnownSystem,
+    MuellerBrownSystem,
+)
 from bgfast.sampling.exploration import Moves
 from bgfast.training.schedule import Stage
 
@@ -119,41 +123,67 @@ class ExploreConfig(RunConfig):
         return self
 
 
-class ExploreDoubleWellConfig(ExploreConfig):
-    """Exploration of the double well.
+class ExploreKnownConfig(ExploreConfig):
+    """Exploration of a system whose profile is known by quadrature.
 
     Parameters
     ----------
     start
-        x1 of the one configuration that is known; its other coordinates are 0.
+        The one configuration that is known.
     """
 
-    experiment: Literal["explore-double-well"]
-    system: DoubleWellSystem = DoubleWellSystem()
-    start: FiniteFloat = -1.8
-    analysis: AnalysisConfig = AnalysisConfig(bounds=(-2.5, 2.5), n_bins=50, split=0.0)
+    experiment: str
+    system: KnownSystem
+    start: tuple[FiniteFloat, ...]
 
     def landscape(self) -> Landscape:
         """Return what is explored, and from where."""
-        start = torch.zeros(self.system.dim)
-        start[0] = self.start
+        system, start = self.system, torch.tensor(self.start)
+        r = float(system.reaction_coordinate(start))
         return Landscape(
-            title="double well",
-            name="x1",
-            energy=self.system.energy(),
+            energy=system.energy(),
             start=start,
-            coordinate=first_coordinate,
-            label="$x_1$",
-            where=f"x1 = {self.start:g}",
-            window=((-3.0, 3.0), (-4.0, 4.0)),
+            coordinate=system.reaction_coordinate,
+            name=system.coordinate,
+            label=system.axes[system.along],
+            where=f"{system.coordinate} = {r:g}",
+            window=system.window,
+            plane=system.axes,
         )
 
     def exact(self) -> Exact:
         """Return what quadrature says."""
         section = self.analysis
-        energy = self.system.energy()
-        return double_well_exact(energy, 1.0, section.bounds, section.n_bins, section.split)
+        return self.system.exact(1.0, section.bounds, section.n_bins, section.split)
+
+    @model_validator(mode="after")
+    def _starts_somewhere(self) -> ExploreKnownConfig:
+        dim = self.system.energy().dim
+        if len(self.start) != dim:
+            raise ValueError(f"start must hold {dim} coordinates, got {list(self.start)}")
+        return self
 
 
-ExactExploreConfig = ExploreDoubleWellConfig
-"""Systems whose profile quadrature gives."""
+class ExploreDoubleWellConfig(ExploreKnownConfig):
+    """Exploration of the double well."""
+
+    experiment: Literal["explore-double-well"]
+    system: DoubleWellSystem = DoubleWellSystem()
+    start: tuple[FiniteFloat, ...] = (-1.8, 0.0)
+    analysis: AnalysisConfig = AnalysisConfig(bounds=(-2.5, 2.5), n_bins=50, split=0.0)
+
+
+class ExploreMuellerConfig(ExploreKnownConfig):
+    """Exploration of the Mueller-Brown surface."""
+
+    experiment: Literal["explore-mueller"]
+    system: MuellerBrownSystem = MuellerBrownSystem()
+    start: tuple[FiniteFloat, ...] = (-0.5, 1.5)
+    analysis: AnalysisConfig = AnalysisConfig(bounds=(-0.1, 1.7), n_bins=45, split=0.72)
+
+
+EXPLORED: dict[str, type[ExploreKnownConfig]] = {
+    "explore-double-well": ExploreDoubleWellConfig,
+    "explore-mueller": ExploreMuellerConfig,
+}
+"""Explorations that quadrature judges, by the name in the configuration."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from bgfast.energies import Energy
+from bgfast.experiments.quadrature_systems import Window
 from bgfast.sampling.exploration import Allowed
 
-Window = tuple[tuple[float, float], tuple[float, float]]
 Labelling = Callable[[Tensor], tuple[Tensor, Allowed]]
 """Population ``x[n, dim]`` -> the same relabelled, and the labelling that it now has as a region.
 
@@ -25,8 +25,6 @@ class Landscape:
 
     Parameters
     ----------
-    title
-        Name of the system in reports.
     energy
         The system.
     start
@@ -44,7 +42,6 @@ class Landscape:
         range there is no such picture.
     """
 
-    title: str
     energy: Energy
     start: Tensor
     coordinate: Callable[[Tensor], Tensor]
@@ -54,13 +51,3 @@ class Landscape:
     labelling: Labelling | None = None
     window: Window | None = None
     plane: tuple[str, str] = ("$x_1$", "$x_2$")
-
-
-def first_coordinate(x: Tensor) -> Tensor:
-    """Return x1, ``[n]``."""
-    return x[..., 0]
-
-
-def second_coordinate(x: Tensor) -> Tensor:
-    """Return x2, ``[n]``."""
-    return x[..., 1]

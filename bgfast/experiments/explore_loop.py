@@ -51,7 +51,7 @@ class Frame:
     losses
         Terms of the loss at the end of the training.
     evaluations
-        Energies that the iteration computed.
+        Energies of the population and of what was drawn that the iteration computed.
     """
 
     x: Tensor
@@ -76,11 +76,6 @@ class Exploration:
         """Return the first iteration with ``share`` of the population on either side, if any."""
         there = (i for i, f in enumerate(self.frames) if min(f.below, f.above) >= share)
         return next(there, None)
-
-    @property
-    def evaluations(self) -> int:
-        """Energies computed in all iterations."""
-        return sum(frame.evaluations for frame in self.frames)
 
 
 def explore(
@@ -151,11 +146,10 @@ def _iteration(
     allowed = None
     if landscape.labelling is not None:
         x, allowed = landscape.labelling(x)
-    stages = config.training.iteration if frames else config.training.first
     trained = _train(config, landscape, flow, x, number)
     energy = landscape.energy.energy(x.double())
     acceptance = fresh_acceptance = float("nan")
-    evaluations = sum(s.steps * s.batch_kl for s in stages if s.generates)
+    evaluations = len(x) + _DRAWN
     if frames:
         seed = seed_for(config.seed, f"moves {number}")
         n_steps, moves = section.n_steps, section.moves()
@@ -164,7 +158,7 @@ def _iteration(
         )
         x, energy = moved.x, moved.energy
         acceptance, fresh_acceptance = moved.acceptance, moved.fresh_acceptance
-        evaluations += len(x) * (n_steps + 1)
+        evaluations += len(x) * n_steps
     seed = seed_for(config.seed, f"shown {number}")
     drawn = list(generate(flow, landscape.energy, _DRAWN, seed=seed))
     shown = torch.cat([batch.x for batch in drawn])
@@ -182,7 +176,7 @@ def _iteration(
         below=1 - above,
         above=above,
         losses={name: trained.get(name) for name in ("ml", "kl", "rc", "energy")},
-        evaluations=evaluations + _DRAWN,
+        evaluations=evaluations,
     )
 
 

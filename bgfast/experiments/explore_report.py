@@ -6,8 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bgfast.analysis import ProfileDeviation, Report, Verdict, profile_deviation, trust
-from bgfast.analysis.estimate import Estimate
+from bgfast.analysis import (
+    Estimate,
+    EstimatorResult,
+    ProfileDeviation,
+    Report,
+    estimators_entry,
+    profile_deviation,
+    trust,
+    write_summary,
+)
 from bgfast.analysis.figures import (
     free_energy,
     loss_curves,
@@ -15,25 +23,18 @@ from bgfast.analysis.figures import (
     save,
     weight_diagnostics,
 )
-from bgfast.analysis.summary import write_summary
+from bgfast.analysis.summary import profile_entry, weights_entry
 from bgfast.doctor import versions
 from bgfast.experiments.config import to_toml
-from bgfast.experiments.estimates import (
-    PlainEstimate,
-    barrier_range,
-    estimate_entry,
-    plain_estimate,
-    profile_entry,
-    weights_entry,
-)
+from bgfast.experiments.estimates import PlainEstimate, barrier_range, plain_estimate
 from bgfast.experiments.exact import Exact
-from bgfast.experiments.explore_config import ExactExploreConfig
+from bgfast.experiments.explore_config import ExploreKnownConfig
 from bgfast.experiments.explore_film import draw_film
 from bgfast.experiments.explore_loop import Exploration
 from bgfast.experiments.explore_story import (
     add_exploration,
     add_found,
-    evaluations_entry,
+    evaluations,
     exploration_entry,
     time_table,
 )
@@ -43,31 +44,34 @@ from bgfast.sampling.store import read_columns
 from bgfast.training.trainer import METRICS
 
 _SHOWN = 100_000
-_BARRIER_HALF_WIDTH = 0.1
-"""Of the range of the coordinate."""
 _AGREES = 2.5
 """Standard errors within which the estimate agrees with quadrature."""
-_F_MAX = 12.0
-"""The profile is judged where the exact one is below this, in k_B T."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the final samples say, and how far it is from the exact values."""
+    """What the final samples say, and how far it is from the exact values.
+
+    Parameters
+    ----------
+    plain
+        From importance weights.
+    estimate
+        The same; its ``delta_f`` is F(above the split) - F(below it).
+    deviation
+        Of the profile from the exact one; ``None`` if no bin is filled.
+    exact
+        What quadrature says.
+    """
 
     plain: PlainEstimate
-    verdict: Verdict
+    estimate: EstimatorResult
     deviation: ProfileDeviation | None
     exact: Exact
 
-    @property
-    def delta_f(self) -> Estimate:
-        """F(above the split) - F(below it) in k_B T."""
-        return Estimate(-self.plain.delta_f.value, self.plain.delta_f.stderr)
-
 
 def analyse(
-    config: ExactExploreConfig, exploration: Exploration, folder: RunFolder, reporter: Reporter
+    config: ExploreKnownConfig, exploration: Exploration, folder: RunFolder, reporter: Reporter
 ) -> None:
     """Reweight the final samples, compare with quadrature; write figures, summary and report."""
     result = _result(config, folder)
@@ -77,20 +81,20 @@ def analyse(
     _report(config, exploration, result, figures, folder).write(folder.report)
 
 
-def _result(config: ExactExploreConfig, folder: RunFolder) -> Result:
+def _result(config: ExploreKnownConfig, folder: RunFolder) -> Result:
     section = config.analysis
     plain, exact = plain_estimate(folder.samples_at(1.0), section), config.exact()
-    low, high = section.bounds
-    barrier = barrier_range(section, _BARRIER_HALF_WIDTH * (high - low))
+    barrier = barrier_range(section, config.system.barrier)
     verdict = trust(plain.weights, plain.profile, barrier, plain.state_ess)
     deviation = None
     if np.isfinite(plain.profile.f).any():
-        deviation = profile_deviation(plain.profile, exact.profile, f_max=_F_MAX)
-    return Result(plain, verdict, deviation, exact)
+        deviation = profile_deviation(plain.profile, exact.profile, f_max=config.system.f_max)
+    delta_f = Estimate(-plain.delta_f.value, plain.delta_f.stderr)
+    return Result(plain, EstimatorResult(delta_f, plain.profile, verdict), deviation, exact)
 
 
 def _figures(
-    config: ExactExploreConfig, exploration: Exploration, result: Result, folder: RunFolder
+    config: ExploreKnownConfig, exploration: Exploration, result: Result, folder: RunFolder
 ) -> dict[str, str]:
     (log_w,) = next(read_columns(folder.samples_at(1.0), "log_w", chunk=_SHOWN))
     landscape, exact = config.landscape(), result.exact.profile
@@ -112,7 +116,7 @@ def _figures(
 
 
 def _summary(
-    config: ExactExploreConfig, exploration: Exploration, result: Result, folder: RunFolder
+    config: ExploreKnownConfig, exploration: Exploration, result: Result, folder: RunFolder
 ) -> None:
     deviation, exact = result.deviation, result.exact
     write_summary(
@@ -121,19 +125,17 @@ def _summary(
             "system": config.experiment,
             "delta_f_is": f"{_difference(config)}, k_B T",
             **weights_entry(result.plain.weights),
-            "delta_f": estimate_entry(result.delta_f),
-            "profile": profile_entry(result.plain.profile),
+            **estimators_entry({"plain": result.estimate}, "plain"),
             "profile_deviation": None
             if deviation is None
             else {"rmse": deviation.rmse, "largest": deviation.largest},
-            "trust": {"level": result.verdict.level, "sentences": result.verdict.sentences},
             "exact": {
                 "log_z": exact.log_z,
                 "delta_f": exact.delta_f,
                 "profile": profile_entry(exact.profile),
             },
             "exploration": exploration_entry(config, exploration),
-            "energy_evaluations": evaluations_entry(config, exploration),
+            "energy_evaluations": evaluations(config, exploration),
             "seconds": folder.seconds(),
             "seed": config.seed,
             "versions": versions(),
@@ -142,7 +144,7 @@ def _summary(
 
 
 def _report(
-    config: ExactExploreConfig,
+    config: ExploreKnownConfig,
     exploration: Exploration,
     result: Result,
     figures: dict[str, str],
@@ -150,12 +152,12 @@ def _report(
 ) -> Report:
     weights, landscape = result.plain.weights, config.landscape()
     report = Report(
-        f"Exploration: {landscape.title}",
+        f"Exploration: {config.system.title}",
         f"{config.flow.architecture}, from one configuration at {landscape.where}",
     )
     add_found(report, config, exploration)
     note = f"exact {result.exact.delta_f:.4f} k_B T"
-    report.add_headline(_difference(config), result.delta_f, note)
+    report.add_headline(_difference(config), result.estimate.delta_f, note)
     report.add_headline("log Z", weights.log_z, f"exact {result.exact.log_z:.4f}")
     share = f"of {weights.n:,}, ESS/n = {weights.ess / weights.n:.2f}"
     report.add_headline("effective samples", f"{weights.ess:,.0f}", share)
@@ -163,9 +165,9 @@ def _report(
     report.add_section(
         "The weighted histogram and the exact one",
         "After the exploration the flow was trained once more, on the last population, and "
-        f"{weights.n:,} configurations were drawn and reweighted.\n\n{_agreement(result)}",
+        f"{weights.n:,} configurations were drawn and reweighted.\n\n{_agreement(config, result)}",
         figures=[(figures["profile"], "Free energy with one and two standard errors.")],
-        verdict=result.verdict,
+        verdict=result.estimate.verdict,
     )
     report.add_section("Weights", figures=[(figures["weights"], "Weights of the final samples.")])
     report.add_section("Training", figures=[(figures["training"], "Losses of the last training.")])
@@ -175,20 +177,21 @@ def _report(
     return report
 
 
-def _difference(config: ExactExploreConfig) -> str:
-    name, split = config.landscape().name, f"{config.analysis.split:g}"
+def _difference(config: ExploreKnownConfig) -> str:
+    name, split = config.system.coordinate, f"{config.analysis.split:g}"
     return f"F({name} > {split}) - F({name} < {split})"
 
 
-def _agreement(result: Result) -> str:
-    if result.deviation is None or not result.delta_f.stderr > 0:
+def _agreement(config: ExploreKnownConfig, result: Result) -> str:
+    delta_f = result.estimate.delta_f
+    if result.deviation is None or not delta_f.stderr > 0:
         return "One of the two states was not generated: there is nothing to compare."
-    error = result.delta_f.value - result.exact.delta_f
-    apart = abs(error) / result.delta_f.stderr
+    error = delta_f.value - result.exact.delta_f
+    apart = abs(error) / delta_f.stderr
     verdict = "agrees with" if apart <= _AGREES else "does not agree with"
     return (
         f"The free-energy difference {verdict} quadrature: it is {error:+.4f} k_B T off, "
-        f"{apart:.1f} times its standard error. Where the exact profile is below {_F_MAX:g} k_B T, "
-        f"the two differ by {result.deviation.largest:.3f} k_B T at most, "
+        f"{apart:.1f} times its standard error. Where the exact profile is below "
+        f"{config.system.f_max:g} k_B T, the two differ by {result.deviation.largest:.3f} k_B T at most, "
         f"{result.deviation.rmse:.3f} on average (rms)."
     )

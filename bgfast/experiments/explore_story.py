@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bgfast.analysis import Report, Table
+from bgfast.experiments.evaluations import EnergyEvaluations, of_training
 from bgfast.experiments.explore_config import ExploreConfig
 from bgfast.experiments.explore_landscape import Landscape
 from bgfast.experiments.explore_loop import Exploration
@@ -28,13 +29,19 @@ def exploration_entry(config: ExploreConfig, exploration: Exploration) -> dict[s
     }
 
 
-def evaluations_entry(config: ExploreConfig, exploration: Exploration) -> dict[str, int]:
-    """Return how many energies each part of the run computed."""
-    return {
-        "exploration": exploration.evaluations,
-        "training": sum(s.steps * s.batch_kl for s in config.training.final if s.generates),
-        "sampling": config.sampling.n,
-    }
+def evaluations(config: ExploreConfig, exploration: Exploration) -> EnergyEvaluations:
+    """Return how many energies the run computed; data are the moves of the population."""
+    training = config.training
+    n_iterations = len(exploration.frames) - 1
+    first, iteration, final = (
+        of_training(training.schedule(stages, seed=0))
+        for stages in (training.first, training.iteration, training.final)
+    )
+    return EnergyEvaluations(
+        data=sum(frame.evaluations for frame in exploration.frames),
+        training=first + n_iterations * iteration + final,
+        sampling=config.sampling.n,
+    )
 
 
 def add_found(report: Report, config: ExploreConfig, exploration: Exploration) -> None:
@@ -78,11 +85,10 @@ def add_exploration(
 def time_table(config: ExploreConfig, exploration: Exploration, folder: RunFolder) -> Table:
     """Return the seconds of every stage, and what was done in them."""
     n = len(exploration.frames) - 1
-    energies = f"{exploration.evaluations:,} energies"
     steps = sum(stage.steps for stage in config.training.final)
     what = {
         "data": "simulations for the estimate",
-        "exploration": f"{n} iterations, {energies}",
+        "exploration": f"{n} iterations",
         "training": f"{steps:,} steps",
         "reference": "umbrella sampling with replica exchange",
         "sampling": f"{config.sampling.n:,} samples",

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from bgfast.errors import UserError
-from bgfast.experiments import dimer, double_well, explore
+from bgfast.experiments import dimer, explore, quadrature
 from bgfast.experiments.config import RunConfig, preset_names, read_table, validated
 from bgfast.experiments.dimer_config import DimerConfig
 from bgfast.experiments.dimer_reference import reference_at
-from bgfast.experiments.double_well_config import DoubleWellConfig
-from bgfast.experiments.explore_config import ExploreDoubleWellConfig
+from bgfast.experiments.explore_config import EXPLORED
 from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.pipeline import usable_device
 from bgfast.experiments.progress import Reporter
+from bgfast.experiments.quadrature_config import CONFIGS
 from bgfast.sampling.umbrella import UmbrellaResult
 
 
@@ -44,10 +44,14 @@ class Experiment:
 
 EXPERIMENTS: dict[str, Experiment] = {
     "dimer": Experiment(DimerConfig, dimer.run, dimer.analyse_run, dimer.sample_run),
-    "double-well": Experiment(DoubleWellConfig, double_well.run, double_well.analyse_run),
-    "explore-double-well": Experiment(
-        ExploreDoubleWellConfig, explore.run, explore.analyse_run, explore.sample_run
-    ),
+    **{
+        name: Experiment(config, quadrature.run, quadrature.analyse_run)
+        for name, config in CONFIGS.items()
+    },
+    **{
+        name: Experiment(config, explore.run, explore.analyse_run, explore.sample_run)
+        for name, config in EXPLORED.items()
+    },
 }
 
 

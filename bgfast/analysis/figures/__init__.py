@@ -1,6 +1,7 @@
 """Figures of a run. Each function returns a matplotlib Figure; :func:`save` writes it as PNG."""
 
 from bgfast.analysis.figures.configurations import dimer_configurations
+from bgfast.analysis.figures.densities import densities
 from bgfast.analysis.figures.double_well import Generated, comparison, energy_surface
 from bgfast.analysis.figures.energies import energy_histograms
 from bgfast.analysis.figures.film_strip import FilmFrame, Surface, evenly_chosen, film_strip
@@ -16,6 +17,7 @@ __all__ = [
     "Generated",
     "Surface",
     "comparison",
+    "densities",
     "dimer_configurations",
     "energy_histograms",
     "energy_surface",
