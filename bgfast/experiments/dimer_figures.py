@@ -22,7 +22,8 @@ from bgfast.analysis.figures import (
 from bgfast.energies import ParticleDimer
 from bgfast.experiments.data import StateData
 from bgfast.experiments.dimer_config import DimerConfig
-from bgfast.experiments.dimer_estimates import STATES, DimerEstimates
+from bgfast.experiments.dimer_estimates import DimerEstimates
+from bgfast.experiments.dimer_pool import STATES
 from bgfast.experiments.folder import RunFolder
 from bgfast.flows import Sequential
 from bgfast.sampling.store import read_columns
@@ -63,9 +64,10 @@ def write_figures(
         ),
         "weights": weight_diagnostics(log_w, found.plain[main].weights),
     }
-    pooled = found.pooled
-    if pooled is not None:
-        pictures["work"] = work_distributions({s: pooled.work(k) for k, s in enumerate(STATES)})
+    pooled = found.pooled.get(main)
+    if pooled is not None and pooled.states is not None:
+        states = pooled.states
+        pictures["work"] = work_distributions({s: states.work(k) for k, s in enumerate(STATES)})
     if len(found.plain) > 1:
         pictures["temperatures"] = _temperatures(found)
     folder.figures.mkdir(exist_ok=True)
@@ -76,22 +78,24 @@ def write_figures(
 
 
 def _profile(found: DimerEstimates) -> Figure:
-    plain = found.plain[found.main].profile
-    others = {} if found.pooled is None else {"plain weights": plain}
-    if found.reference is not None:
-        others = {"umbrella sampling": found.reference.profile} | others
-    label = "plain weights" if found.pooled is None else "generator and simulations pooled"
-    return free_energy(found.profile, others, coordinate="dimer distance d", label=label)
+    others = {}
+    if found.recommended != "plain":
+        others["plain weights"] = found.plain[found.main].profile
+    if (reference := found.references.get(found.main)) is not None:
+        others = {"umbrella sampling": reference.profile} | others
+    return free_energy(
+        found.profile, others, coordinate="dimer distance d", label=_label(found, found.main)
+    )
 
 
 def _temperatures(found: DimerEstimates) -> Figure:
-    others = {f"tau = {t:g}": e.profile for t, e in found.plain.items() if t != found.main}
-    return free_energy(
-        found.plain[found.main].profile,
-        others,
-        coordinate="dimer distance d",
-        label=f"plain weights, tau = {found.main:g}",
-    )
+    others = {f"tau = {t:g}": found.profile_at(t) for t in found.plain if t != found.main}
+    label = f"{_label(found, found.main)}, tau = {found.main:g}"
+    return free_energy(found.profile, others, coordinate="dimer distance d", label=label)
+
+
+def _label(found: DimerEstimates, tau: float) -> str:
+    return "generator and simulations pooled" if tau in found.pooled else "plain weights"
 
 
 def _configurations(

@@ -192,6 +192,6 @@ def _agreement(config: ExploreKnownConfig, result: Result) -> str:
     return (
         f"The free-energy difference {verdict} quadrature: it is {error:+.4f} k_B T off, "
         f"{apart:.1f} times its standard error. Where the exact profile is below "
-        f"{config.system.f_max:g} k_B T, the two differ by {result.deviation.largest:.3f} k_B T at most, "
-        f"{result.deviation.rmse:.3f} on average (rms)."
+        f"{config.system.f_max:g} k_B T, the two differ by {result.deviation.largest:.3f} k_B T "
+        f"at most, {result.deviation.rmse:.3f} on average (rms)."
     )

@@ -72,6 +72,14 @@ class RunFolder:
         """Return the file of the samples drawn at relative temperature ``tau``."""
         return self.path / ("samples.h5" if tau == 1 else f"samples-tau-{tau!r}.h5")
 
+    def windows_at(self, tau: float) -> Path:
+        """Return the file of the windows simulated at relative temperature ``tau``."""
+        return self.path / ("windows.h5" if tau == 1 else f"windows-tau-{tau!r}.h5")
+
+    def reference_at(self, tau: float) -> Path:
+        """Return the file of the reference at relative temperature ``tau``."""
+        return self.path / ("reference.json" if tau == 1 else f"reference-tau-{tau!r}.json")
+
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Add the wall time of the block to ``stage``, also when it is interrupted."""
