@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
@@ -11,12 +12,22 @@ from bgfast.energies import Energy
 from bgfast.experiments.quadrature_systems import Window
 from bgfast.sampling.exploration import Allowed
 
-Labelling = Callable[[Tensor], tuple[Tensor, Allowed]]
-"""Population ``x[n, dim]`` -> the same relabelled, and the labelling that it now has as a region.
 
-Energies do not depend on labels, so relabelling the whole population and confining it to the new
-labelling leaves it in the Boltzmann distribution.
-"""
+class Labelling(Protocol):
+    """Puts identical particles in order.
+
+    Energies do not depend on labels, so a population that is relabelled as a whole and confined to
+    its new labelling is in the Boltzmann distribution if it was before.
+    """
+
+    def relabelled(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the population ``x[n, dim]`` relabelled, and the reference ``[dim]`` it follows.
+
+        The reference comes from the population itself.
+        """
+
+    def region(self, reference: Tensor) -> Allowed:
+        """Return the configurations that are labelled like ``reference[dim]``."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,7 @@ class Landscape:
     where
         Where the configuration lies, in words.
     labelling
-        Puts identical particles in order; ``None`` if there are none.
+        Of identical particles; ``None`` if there are none.
     window, plane
         Range and names of the first two coordinates in pictures of the energy surface; without a
         range there is no such picture.

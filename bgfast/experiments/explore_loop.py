@@ -41,6 +41,8 @@ class Frame:
         The population, ``[n, dim]``, float32.
     energy
         Its reduced energies, ``[n]``, float64.
+    reference
+        Configuration whose labelling it follows, ``[dim]``; empty without identical particles.
     generated, log_w
         Coordinate and log weights of configurations drawn from the flow, ``[m]``, float64; weight 0
         outside the labelling of the population.
@@ -56,6 +58,7 @@ class Frame:
 
     x: Tensor
     energy: Tensor
+    reference: Tensor
     generated: Tensor
     log_w: Tensor
     acceptance: float
@@ -143,9 +146,10 @@ def _iteration(
     section, number = config.exploration, len(frames)
     x = frames[-1].x if frames else _jittered(config, landscape, section.jitter, "jitter")
     x = x.to(config.device)
-    allowed = None
+    reference, allowed = torch.empty(0), None
     if landscape.labelling is not None:
-        x, allowed = landscape.labelling(x)
+        x, reference = landscape.labelling.relabelled(x)
+        allowed = landscape.labelling.region(reference)
     trained = _train(config, landscape, flow, x, number)
     energy = landscape.energy.energy(x.double())
     acceptance = fresh_acceptance = float("nan")
@@ -169,6 +173,7 @@ def _iteration(
     return Frame(
         x=x.cpu(),
         energy=energy.cpu(),
+        reference=reference.cpu(),
         generated=landscape.coordinate(shown).double().cpu(),
         log_w=log_w.cpu(),
         acceptance=acceptance,

@@ -138,8 +138,8 @@ def latent_metropolis(
         log_ratio = torch.where(fresh, log_ratio + back, log_ratio)
         uniform = torch.rand(len(x), generator=generator, dtype=torch.float64, device=x.device)
         accepted = (uniform.log() < log_ratio) & torch.isfinite(x_new).all(-1)  # False for NaN
-        if allowed is not None:
-            accepted &= allowed(x_new).to(x.device)
+        if allowed is not None and bool(accepted.any()):
+            accepted[accepted.clone()] = allowed(x_new[accepted]).to(x.device)
         x, z = (torch.where(accepted[:, None], a, b) for a, b in ((x_new, x), (proposed, z)))
         u, log_p = (torch.where(accepted, a, b) for a, b in ((u_new, u), (log_p_new, log_p)))
         n_accepted += accepted.sum().cpu()
