@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from bgfast.analysis import Bidirectional, Report, Table, write_summary
+from bgfast.analysis import (
+    Bidirectional,
+    Report,
+    Table,
+    write_summary,
+)
 from bgfast.doctor import versions
 from bgfast.energies import ParticleDimer
 from bgfast.experiments.config import to_toml
