@@ -51,10 +51,17 @@ def analyse(
         | {
             "system": config.experiment,
             "exploration": exploration_entry(config, exploration),
-            "energy_evaluations": evaluations(config, exploration),
+            "energy_evaluations": evaluations(config, exploration, _simulated(config)),
         },
     )
     _report(config, exploration, flow, found, figures, folder).write(folder.report)
+
+
+def _simulated(config: ExploreDimerConfig) -> int:
+    """Return the Monte Carlo sweeps of all walkers: of the start, and in the windows."""
+    windows = config.windows
+    sweeps = windows.burn_in + windows.n_frames * windows.stride
+    return config.settle + windows.n_windows * windows.walkers * sweeps
 
 
 def _report(

@@ -25,12 +25,18 @@ def exploration_entry(config: ExploreConfig, exploration: Exploration) -> dict[s
         "above": [frame.above for frame in frames],
         "acceptance": [frame.acceptance for frame in frames],
         "fresh_acceptance": [frame.fresh_acceptance for frame in frames],
+        "losses": [frame.losses for frame in frames],
         "mean_energy": [float(frame.energy.mean()) for frame in frames],
     }
 
 
-def evaluations(config: ExploreConfig, exploration: Exploration) -> EnergyEvaluations:
-    """Return how many energies the run computed; data are the moves of the population."""
+def evaluations(
+    config: ExploreConfig, exploration: Exploration, simulated: int = 0
+) -> EnergyEvaluations:
+    """Return how many energies the run computed.
+
+    Data are the moves of the population, and ``simulated`` steps of other Monte Carlo.
+    """
     training = config.training
     n_iterations = len(exploration.frames) - 1
     first, iteration, final = (
@@ -38,7 +44,7 @@ def evaluations(config: ExploreConfig, exploration: Exploration) -> EnergyEvalua
         for stages in (training.first, training.iteration, training.final)
     )
     return EnergyEvaluations(
-        data=sum(frame.evaluations for frame in exploration.frames),
+        data=simulated + sum(frame.evaluations for frame in exploration.frames),
         training=first + n_iterations * iteration + final,
         sampling=config.sampling.n,
     )
@@ -87,9 +93,9 @@ def time_table(config: ExploreConfig, exploration: Exploration, folder: RunFolde
     n = len(exploration.frames) - 1
     steps = sum(stage.steps for stage in config.training.final)
     what = {
-        "data": "simulations for the estimate",
         "exploration": f"{n} iterations",
         "training": f"{steps:,} steps",
+        "windows": "short simulations from what was drawn",
         "reference": "umbrella sampling with replica exchange",
         "sampling": f"{config.sampling.n:,} samples",
         "analysis": "estimates, figures, report",

@@ -91,8 +91,10 @@ def test_a_dimer_run_leaves_summary_report_samples_and_figures(dimer):
     assert {"exploration", "energy_evaluations", "delta_f", "profile", "estimators"} <= set(summary)
     assert set(summary["seconds"]) >= {"exploration", "training", "sampling", "windows"}
     counted = summary["energy_evaluations"]
-    # 3 frames of 100 configurations and 5000 that are shown; 2 iterations of 4 steps
-    assert counted == {"data": 3 * 5100 + 2 * 4 * 100, "training": 2 * 3 * 32, "sampling": 600}
+    # 3 frames of 100 configurations and 5000 that are shown; 2 iterations of 4 steps; 80 sweeps of
+    # 8 walkers in windows, 60 of the one that settled
+    moves, sweeps = 3 * 5100 + 2 * 4 * 100, 8 * 80 + 60
+    assert counted == {"data": moves + sweeps, "training": 2 * 3 * 32, "sampling": 600}
     assert "was not found in 2 iterations" in dimer.report.read_text()
     assert {path.stem for path in dimer.figures.glob("*.png")} >= {"exploration", "profile"}
     with h5py.File(dimer.samples_at(1.0)) as file:
