@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from bgfast.energies import ParticleDimer
 from bgfast.energies.particle_dimer import PRESETS
+from bgfast.experiments.annealed import AnnealConfig
 from bgfast.experiments.config import (
     AnalysisConfig,
     FlowConfig,
@@ -103,6 +104,25 @@ class DimerWindows(Section):
     stride: int = Field(100, ge=1)
 
 
+class DimerAnneal(AnnealConfig):
+    """Annealing with defaults for the dimer: towards a target that is flat along d.
+
+    Packings of the solvent do not relax within a stage, however many there are. So the stages are
+    few, and sweeps of single-particle moves follow, 4000 in all, on a target along which d forgets
+    within some 1200 sweeps on which side it started.
+    """
+
+    draws: int = Field(8, ge=1)
+    leapfrog: int = Field(3, ge=1)
+    cess: float = Field(0.9, gt=0, lt=1)
+    sweeps: int = Field(10, ge=0, multiple_of=2)
+    sweeps_from: float = Field(0.45, ge=0, le=1)
+    hmc_until: float = Field(0.6, ge=0, le=1)
+    final_sweeps: int = Field(500, ge=0, multiple_of=2)
+    final_frames: int = Field(8, ge=1)
+    bias: Literal["none", "flatten"] = "flatten"
+
+
 class DimerConfig(RunConfig):
     """A whole run of the dimer.
 
@@ -111,6 +131,8 @@ class DimerConfig(RunConfig):
     reference
         Umbrella sampling to compare with: ``"compute"`` it unless it is in the cache, take it only
         if it is ``"cached"``, or ``"none"``.
+    anneal
+        Annealed samples at tau = 1.
     """
 
     experiment: Literal["dimer"]
@@ -120,6 +142,7 @@ class DimerConfig(RunConfig):
     flow: FlowConfig = FlowConfig()
     training: RunTraining
     sampling: SamplingConfig = SamplingConfig()
+    anneal: DimerAnneal = DimerAnneal()
     windows: DimerWindows = DimerWindows()
     analysis: AnalysisConfig = AnalysisConfig(bounds=(0.5, 2.5), split=1.5)
 

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
-from bgfast_kernels import get
+from bgfast_kernels import cuda, get
+from torch.autograd import forward_ad
 
 BACKENDS = ("torch", "numba", "cuda")
 _KERNEL_DTYPES = (torch.float32, torch.float64)
@@ -108,9 +109,41 @@ def why_not(op: str, x: torch.Tensor, backend: str) -> list[str]:
     wanted = "cuda" if backend == "cuda" else "cpu"
     if x.device.type != wanted:
         reasons.append(f"the tensor is on {x.device}, not on a {wanted} device")
-    if backend == "cuda" and not torch.cuda.is_available():
-        reasons.append(f"torch {torch.__version__} sees no CUDA device")
+    if backend == "cuda" and (missing := why_no_cuda()):
+        reasons.append(missing)
     return reasons
+
+
+def why_no_cuda() -> str:
+    """Return what the CUDA kernels lack on this machine, whatever the op; empty if nothing."""
+    reasons = []
+    if not torch.cuda.is_available():
+        build = "is a CPU build" if torch.version.cuda is None else "sees no CUDA device"
+        reasons.append(f"torch {torch.__version__} {build}")
+    if missing := cuda.why_unavailable():
+        reasons.append(missing)
+    return "; ".join(reasons)
+
+
+why_no_cuda._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def eager_cpu(x: torch.Tensor) -> bool:
+    """Return whether ``x`` is an ordinary CPU tensor that nothing is tracing or transforming.
+
+    Autograd is allowed; torch.compile, torch.func, forward mode, autocast, dispatch modes and
+    subclasses of tensors need operations they know.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and type(x) in (torch.Tensor, torch.nn.Parameter)
+        and x.device.type == "cpu"
+        and x.dtype in _KERNEL_DTYPES
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._functorch.maybe_current_level() is None
+        and forward_ad._current_level < 0
+        and not torch.is_autocast_enabled("cpu")
+    )
 
 
 def _known(backend: str, source: str) -> str:

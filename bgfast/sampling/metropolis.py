@@ -14,7 +14,7 @@ import numpy as np
 from bgfast_kernels import montecarlo, random
 from numpy.typing import ArrayLike, NDArray
 
-from bgfast.sampling import arguments
+from bgfast.sampling import arguments, metropolis_cuda
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
@@ -67,7 +67,9 @@ class MetropolisSampler:
         width of the square a single particle is moved in.
     moves
         ``"all"``: a step moves all coordinates at once, by normal numbers. ``"particle"``: a step
-        is a sweep of single-particle moves. ``None``: ``"particle"`` if the system has it.
+        is a sweep of single-particle moves. ``"particle-palindrome"``: every other sweep of a
+        stored frame goes backwards, so that an even number of them is reversible. ``None``:
+        ``"particle"`` if the system has it.
     seed
         Seed of all walkers; each has its own stream.
     interval
@@ -78,6 +80,8 @@ class MetropolisSampler:
     first_walker
         Number of the first walker: walker i of a sampler has stream ``first_walker + i``, so
         walkers can be split among samplers without changing any of them.
+    device
+        A CUDA device for sweeps of many dimer walkers, the CPU's moves to rounding; default: CPU.
 
     Raises
     ------
@@ -99,9 +103,13 @@ class MetropolisSampler:
         interval: Sequence[float] | Array | None = None,
         bias: Sequence[float] | Array | None = None,
         first_walker: int = 0,
+        device: Any = None,
     ) -> None:
         self.system = _monte_carlo(system)
         self.moves = _moves(self.system, moves)
+        if device is not None:
+            device = metropolis_cuda.check(self.system, self.moves, device)
+        self._device = device
         x = arguments.configurations(x0, self.system.dim)
         u, q = montecarlo.evaluate(self.system, x)
         n = len(x)
@@ -148,13 +156,16 @@ class MetropolisSampler:
         chunk = -(-n_frames // _MAX_CHUNKS)
         for start in range(0, n_frames, max(chunk, 1)):
             stop = min(start + chunk, n_frames)
-            frames[:, start:stop], energies[:, start:stop] = montecarlo.advance(
-                self.system, self.moves, self.walkers, stop - start, stride
-            )
+            frames[:, start:stop], energies[:, start:stop] = self._advance(stop - start, stride)
             if progress is not None:
                 progress(stop * stride, n_steps)
         proposals = max(n_steps, 1) * self.system.moves_per_step[self.moves]
         return Trajectory(frames, energies, self.walkers.accepted / proposals)
+
+    def _advance(self, n_frames: int, stride: int) -> tuple[Array, Array]:
+        if self._device is None:
+            return montecarlo.advance(self.system, self.moves, self.walkers, n_frames, stride)
+        return metropolis_cuda.advance(self.system, self.walkers, n_frames, stride, self._device)
 
     def adapt(self, n_steps: int, target: float = 0.4) -> Array:
         """Run a burn-in in which each walker's step size goes to a wanted acceptance.
@@ -239,6 +250,28 @@ class MetropolisSampler:
         bad = np.flatnonzero(~np.isfinite(u))
         if bad.size:
             raise ValueError(f"x0 must have finite energies: walker {bad[0]} has {u[bad[0]]}")
+
+
+def palindromic_moves(system: Any) -> str:
+    """Return the kind of moves of ``system`` of which an even number is reversible as a whole.
+
+    Raises
+    ------
+    TypeError
+        If there is no Monte Carlo for ``system``.
+    """
+    return "particle-palindrome" if "particle" in _monte_carlo(system).kernels else "all"
+
+
+def evaluate(system: Any, x: Array) -> tuple[Array, Array]:
+    """Return the energy and the coordinate of the moves' bias and interval, of ``x[n, dim]``.
+
+    Raises
+    ------
+    TypeError
+        If there is no Monte Carlo for ``system``.
+    """
+    return montecarlo.evaluate(_monte_carlo(system), x)
 
 
 def _monte_carlo(system: Any) -> montecarlo.System:

@@ -90,6 +90,11 @@ CASES = {
         [film_frame(0), film_frame(500)], BOUNDS, reference=EXACT, surface=SURFACE
     ),
     "film strip, one": lambda: figures.film_strip([film_frame(500)], BOUNDS),
+    "densities": lambda: figures.densities(
+        {"ML": generated(FULL), "KL": generated(GAPS), "none": generated(EMPTY, 0)},
+        EXACT,
+        lambda x: 0.5 * x**2,
+    ),
     "comparison, one": lambda: figures.comparison({"R10": {"ML": generated(SINGLE)}}, EXACT),
 }
 
@@ -140,6 +145,7 @@ def test_metrics_are_read_up_to_a_line_cut_off(tmp_path):
             ),
             "needs points",
         ),
+        (lambda: figures.densities({}, EXACT, np.square), "at least one training"),
     ],
 )
 def test_bad_input_is_named(draw, message):

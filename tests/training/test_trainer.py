@@ -260,3 +260,16 @@ def test_data_weights_decide_what_is_learnt():
     trainer.run()
     right = data[data[:, 0] > 0, 0]
     assert trainer.flow.shift[0].item() == pytest.approx(right.mean().item(), abs=0.05)
+
+
+def test_recomputed_activations_train_to_the_same_parameters():
+    stage = Stage(steps=2, w_kl=1.0, batch_kl=5000, lr=1e-2)
+    found = {}
+    for recompute in (False, True):
+        flow = AffineFlow()
+        trainer = Trainer(flow, Harmonic(), config(stage, recompute_activations=recompute))
+        trainer.run()
+        found[recompute] = (parameters(trainer), flow.forward_calls)
+    torch.testing.assert_close(found[True][0], found[False][0], rtol=1e-12, atol=1e-12)
+    # Two pieces instead of one batch, each run twice.
+    assert found[True][1] - found[False][1] == 3 * stage.steps

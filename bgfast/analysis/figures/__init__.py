@@ -1,5 +1,6 @@
 """Figures of a run. Each function returns a matplotlib Figure; :func:`save` writes it as PNG."""
 
+from bgfast.analysis.figures.annealing import annealing_schedule
 from bgfast.analysis.figures.configurations import dimer_configurations
 from bgfast.analysis.figures.densities import densities
 from bgfast.analysis.figures.double_well import Generated, comparison, energy_surface
@@ -16,6 +17,7 @@ __all__ = [
     "FilmFrame",
     "Generated",
     "Surface",
+    "annealing_schedule",
     "comparison",
     "densities",
     "dimer_configurations",
