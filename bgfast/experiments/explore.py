@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from bgfast.errors import UserError
+from bgfast.experiments.estimates import plain_estimate, worth_sentences
 from bgfast.experiments.explore_config import ExploreConfig, ExploreKnownConfig
 from bgfast.experiments.explore_landscape import Landscape
 from bgfast.experiments.explore_loop import explore, load_exploration
@@ -39,15 +41,26 @@ def sample_run(
     folder: RunFolder,
     out: Path,
     *,
-    n_samples: int,
+    n_samples: int | None,
     tau: float,
     seed: int,
+    anneal: bool,
     reporter: Reporter,
-) -> None:
-    """Draw and weigh more samples from the flow of a run."""
+) -> list[str]:
+    """Draw and weigh more samples from the flow of a run; return what the weights are worth.
+
+    Raises
+    ------
+    UserError
+        If they are to be annealed, which is not needed here.
+    """
+    if anneal:
+        raise UserError(f"{folder.path}: --anneal is for the dimer; plain weights suffice here")
     steps = sum(stage.steps for stage in config.training.final)
     flow = load_flow(folder.path, steps, usable_device(config.device))
+    n_samples = n_samples or config.sampling.n
     _draw(config, config.landscape(), flow, out, n_samples, seed, reporter, tau)
+    return worth_sentences(plain_estimate(out, config.analysis))
 
 
 def explore_and_train(

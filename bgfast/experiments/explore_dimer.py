@@ -43,14 +43,22 @@ def sample_run(
     folder: RunFolder,
     out: Path,
     *,
-    n_samples: int,
+    n_samples: int | None,
     tau: float,
     seed: int,
+    anneal: bool,
     reporter: Reporter,
-) -> None:
-    """Draw and weigh more samples from the flow of a run."""
-    dimer.sample_run(
-        config.as_dimer(), folder, out, n_samples=n_samples, tau=tau, seed=seed, reporter=reporter
+) -> list[str]:
+    """Draw and weigh more samples from the flow of a run; return what the weights are worth."""
+    return dimer.sample_run(
+        config.as_dimer(),
+        folder,
+        out,
+        n_samples=n_samples,
+        tau=tau,
+        seed=seed,
+        anneal=anneal,
+        reporter=reporter,
     )
 
 

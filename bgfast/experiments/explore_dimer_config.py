@@ -11,7 +11,13 @@ from torch import Tensor
 from bgfast import ops
 from bgfast.energies import ParticleDimer
 from bgfast.experiments.config import AnalysisConfig, FlowConfig
-from bgfast.experiments.dimer_config import DimerConfig, DimerData, DimerSystem, DimerWindows
+from bgfast.experiments.dimer_config import (
+    DimerAnneal,
+    DimerConfig,
+    DimerData,
+    DimerSystem,
+    DimerWindows,
+)
 from bgfast.experiments.dimer_data import N_FIXED, left_to_right
 from bgfast.experiments.explore_config import ExploreConfig
 from bgfast.experiments.explore_landscape import Landscape
@@ -71,6 +77,7 @@ class ExploreDimerConfig(ExploreConfig):
             training=schedule,
             sampling=self.sampling,
             windows=self.windows,
+            anneal=DimerAnneal(n_samples=0),
             analysis=self.analysis,
         )
 

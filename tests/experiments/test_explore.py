@@ -131,7 +131,10 @@ def test_analysis_and_sampling_can_be_repeated(dimer, tmp_path):
     assert after["delta_f"] == before["delta_f"]
     assert after["exploration"] == before["exploration"]
     out = tmp_path / "more.h5"
-    sample_run(dimer.path, out, n_samples=300, tau=1.0, seed=3, reporter=Reporter(quiet=True))
+    sentences = sample_run(
+        dimer.path, out, n_samples=300, tau=1.0, seed=3, reporter=Reporter(quiet=True)
+    )
+    assert "300 draws" in sentences[1]
     with h5py.File(out) as file:
         assert len(file["x"]) == 300
 
