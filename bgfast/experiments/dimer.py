@@ -52,6 +52,19 @@ def run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
             validation=data.frames(held_out=True) if data.held_out.any() else None,
             reaction_coordinate=energy.dimer_distance,
         )
+    draw_and_simulate(config, energy, data, flow, folder, reporter)
+    analyse_run(config, folder, reporter)
+
+
+def draw_and_simulate(
+    config: DimerConfig,
+    energy: ParticleDimer,
+    data: StateData,
+    flow: Flow,
+    folder: RunFolder,
+    reporter: Reporter,
+) -> None:
+    """Do all that follows the training: samples, windows that start from them, references."""
     with folder.timed("sampling"):
         for tau in config.sampling.tau:
             path, seed = folder.samples_at(tau), seed_for(config.seed, f"latent {tau!r}")
@@ -64,7 +77,6 @@ def run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
             _windows(config, energy, data, folder, tau, reporter)
     with folder.timed("reference"):
         keep_references(config, energy, folder, reporter)
-    analyse_run(config, folder, reporter)
 
 
 def _anneal(
