@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -154,7 +155,7 @@ def _proposals(
     z: Tensor, moves: Moves, tau: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Return proposed latent vectors ``[n, dim]``, and which of them are fresh, ``[n]``."""
-    like = {"generator": generator, "dtype": z.dtype, "device": z.device}
+    like: dict[str, Any] = {"generator": generator, "dtype": z.dtype, "device": z.device}
     low, high = (math.log(bound) for bound in moves.step)
     step = (low + (high - low) * torch.rand(len(z), 1, **like)).exp()
     fresh = torch.rand(len(z), **like) < moves.fresh

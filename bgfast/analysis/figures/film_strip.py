@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -197,11 +198,17 @@ def _draw_logarithms(
     axes.set_xlim(edges[0], edges[-1])
 
 
-def _curves(frame: FilmFrame) -> list[tuple[Array, Array, dict[str, object]]]:
+def _curves(frame: FilmFrame) -> list[tuple[Array, Array, dict[str, Any]]]:
     visited = np.full(frame.visited.size, 1 / max(frame.visited.size, 1))
     drawn = np.full(frame.generated.size, 1 / max(frame.generated.size, 1))
     weights = normalised_weights(frame.log_w)
-    fill = {"fill": True, "color": DATA, "alpha": 0.45, "lw": 0, "label": "population"}
+    fill: dict[str, Any] = {
+        "fill": True,
+        "color": DATA,
+        "alpha": 0.45,
+        "lw": 0,
+        "label": "population",
+    }
     return [
         (frame.visited, visited, fill),
         (frame.generated, drawn, {"color": GENERATED, "lw": 1.1, "label": "generated"}),
@@ -218,7 +225,8 @@ def _shares(values: Array, weights: Array, edges: Array) -> Array:
 
 def _density(reference: Profile) -> Array:
     p: Array = np.exp(-np.where(np.isfinite(reference.f), reference.f, np.inf))
-    return p / (p.sum() * (reference.r[1] - reference.r[0]))
+    density: Array = p / (p.sum() * (reference.r[1] - reference.r[0]))
+    return density
 
 
 def _same_top(axes: list[Axes]) -> None:
