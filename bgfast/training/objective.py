@@ -79,7 +79,8 @@ class Objective:
         self, stage: Stage, z: Tensor, tau: Tensor, terms: dict[str, Tensor]
     ) -> Tensor:
         assert self.energy is not None
-        generated = generate(self.flow, self.energy, z, tau)
+        path_gradient = stage.path_gradient
+        generated = generate(self.flow, self.energy, z, tau, path_gradient=path_gradient)
         kl = kl_from_generated(generated, stage.cap)
         terms["kl"] = kl.value
         terms["nonfinite"] = kl.n_left_out / len(z)
