@@ -11,8 +11,14 @@ from torch import Tensor
 from bgfast.energies import ParticleDimer
 from bgfast.experiments.data import StateData
 from bgfast.experiments.dimer_config import DimerConfig
-from bgfast.experiments.dimer_data import FlattenedData, outside_labelling, simulate, simulate_flat
-from bgfast.experiments.dimer_reference import keep_reference
+from bgfast.experiments.dimer_data import (
+    FlattenedData,
+    frames_of,
+    outside_labelling,
+    simulate,
+    simulate_flat,
+)
+from bgfast.experiments.dimer_reference import keep_references
 from bgfast.experiments.dimer_report import analyse
 from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.pipeline import build_flow, draw, load_flow, seed_for, train, usable_device
@@ -28,7 +34,8 @@ def run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
         data = _data(config, energy, folder, reporter)
         _estimation_data(config, energy, data, folder, reporter)
     with folder.timed("training"):
-        training = data.frames(held_out=False)
+        training, training_tau = frames_of(data, held_out=False)
+        validation, validation_tau = frames_of(data, held_out=True)
         flow = build_flow(config.flow, energy.dim, seed_for(config.seed, "flow"), training)
         seed = seed_for(config.seed, f"train {config.training.seed}")
         train(
@@ -39,26 +46,30 @@ def run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
             "train",
             reporter,
             data=training,
-            validation=data.frames(held_out=True) if data.held_out.any() else None,
+            data_tau=training_tau,
+            validation=validation if len(validation) else None,
+            validation_tau=validation_tau if len(validation) else None,
             reaction_coordinate=energy.dimer_distance,
         )
     with folder.timed("sampling"):
         for tau in config.sampling.tau:
             path, seed = folder.samples_at(tau), seed_for(config.seed, f"latent {tau!r}")
-            _draw(config, energy, data, flow, path, config.sampling.n, tau, seed, reporter)
+            labelled = data[config.data.main_tau]
+            _draw(config, energy, labelled, flow, path, config.sampling.n, tau, seed, reporter)
     with folder.timed("reference"):
-        keep_reference(config, energy, folder, reporter)
+        keep_references(config, energy, folder, reporter)
     analyse_run(config, folder, reporter)
 
 
 def analyse_run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
     """Estimate and report from the files of a run whose samples are drawn."""
     energy = config.system.energy()
-    data = StateData.load(folder.data, energy.dim)
+    data = {tau: StateData.load(folder.data_at(tau), energy.dim) for tau in config.data.tau}
     simulated = _estimation_data(config, energy, data, folder, reporter)
     flow = load_flow(folder.path, config.training.total_steps, usable_device(config.device))
     with folder.timed("analysis"):
-        analyse(config, energy, data, simulated, flow, folder, reporter)
+        labelled = data[config.data.main_tau]
+        analyse(config, energy, labelled, simulated, flow, folder, reporter)
 
 
 def sample_run(
@@ -73,7 +84,7 @@ def sample_run(
 ) -> None:
     """Draw and weigh more samples from the flow of a run."""
     energy = config.system.energy()
-    data = StateData.load(folder.data, energy.dim)
+    data = StateData.load(folder.data_at(config.data.main_tau), energy.dim)
     flow = load_flow(folder.path, config.training.total_steps, usable_device(config.device))
     _draw(config, energy, data, flow, out, n_samples, tau, seed, reporter)
 
@@ -116,26 +127,41 @@ def sample_columns(x: Tensor, energy: ParticleDimer, data: StateData) -> Mapping
 
 def _data(
     config: DimerConfig, energy: ParticleDimer, folder: RunFolder, reporter: Reporter
-) -> StateData:
-    if folder.data.exists():
-        return StateData.load(folder.data, energy.dim)
-    data = simulate(energy, config.data, config.analysis.split, config.seed, reporter)
-    data.save(folder.data)
-    return StateData.load(folder.data, energy.dim)  # as a resumed run would see it
+) -> dict[float, StateData]:
+    """Return the simulations to train on, by temperature; all follow the labelling of the first."""
+    data: dict[float, StateData] = {}
+    for tau in sorted(config.data.tau, key=lambda tau: tau != config.data.main_tau):
+        path = folder.data_at(tau)
+        if not path.exists():
+            like = data.get(config.data.main_tau)
+            split = config.analysis.split
+            made = simulate(energy, config.data, split, config.seed, reporter, tau=tau, like=like)
+            made.save(path)
+        data[tau] = StateData.load(path, energy.dim)  # as a resumed run would see it
+    return data
 
 
 def _estimation_data(
     config: DimerConfig,
     energy: ParticleDimer,
-    data: StateData,
+    data: Mapping[float, StateData],
     folder: RunFolder,
     reporter: Reporter,
-) -> StateData:
-    """Return the simulations that serve the estimate; they are made if they are not there yet."""
+) -> Mapping[float, StateData]:
+    """Return the simulations that serve the estimate at each temperature that has any.
+
+    They are made if they are not there yet.
+    """
     if not config.data.flat_walkers:
         return data
-    if not folder.estimation.exists():
-        bounds, split = config.analysis.bounds, config.analysis.split
-        flat = simulate_flat(energy, config.data, bounds, split, data, config.seed, reporter)
-        flat.save(folder.estimation)
-    return FlattenedData.load(folder.estimation, energy.dim)
+    bounds, split = config.analysis.bounds, config.analysis.split
+    like, flat = data[config.data.main_tau], {}
+    for tau in config.sampling.tau:
+        path = folder.estimation_at(tau)
+        if not path.exists():
+            made = simulate_flat(
+                energy, config.data, bounds, split, like, config.seed, reporter, tau
+            )
+            made.save(path)
+        flat[tau] = FlattenedData.load(path, energy.dim)
+    return flat

@@ -1,4 +1,4 @@
-"""What the dimer's samples and simulations say: plain and bidirectional estimates."""
+"""What the dimer's samples and simulations at one temperature say: plain and pooled estimates."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class Agreement:
 def estimates(
     config: DimerConfig,
     energy: ParticleDimer,
-    simulated: StateData,
+    simulated: StateData | None,
     flow: Sequential,
     folder: RunFolder,
     reference: UmbrellaResult | None,
@@ -166,24 +166,24 @@ def estimates(
             advance(len(plain))
         main = min(plain, key=lambda tau: abs(tau - 1))
         pooled = None
-        if main == 1 and simulated.held_out.any():
-            pool = Pool(_generated(folder, config), _simulated(simulated, flow))
+        if simulated is not None and simulated.held_out.any():
+            pool = Pool(_generated(folder, config, main), _simulated(simulated, flow, main))
             if isinstance(simulated, FlattenedData):
                 generated = _within(pool.generated, section.bounds)  # as the walkers are
                 pool = Pool(
-                    *(_flat(rows, simulated, energy) for rows in (generated, pool.simulated))
+                    *(_flat(rows, simulated, energy, main) for rows in (generated, pool.simulated))
                 )
             pooled = bidirectional(pool, STATES)
         profile = None if pooled is None else pooled.profile(section.bounds, section.n_bins)
     barrier = barrier_range(section, _BARRIER_HALF_WIDTH)
     at_main = plain[main]
     verdict = trust(at_main.weights, at_main.profile, barrier, at_main.state_ess)
-    return DimerEstimates(plain, main, verdict, pooled, profile, reference if main == 1 else None)
+    return DimerEstimates(plain, main, verdict, pooled, profile, reference)
 
 
-def _flat(rows: Rows, simulated: FlattenedData, energy: ParticleDimer) -> Rows:
+def _flat(rows: Rows, simulated: FlattenedData, energy: ParticleDimer, tau: float) -> Rows:
     """Return the rows with the energy of the walkers, which lacks a part of u."""
-    removed = simulated.removed(energy, rows.r, rows.state)
+    removed = simulated.removed(energy, rows.r, rows.state) / tau
     return replace(rows, u=rows.u - removed, log_target=-removed)
 
 
@@ -193,24 +193,26 @@ def _within(rows: Rows, bounds: tuple[float, float]) -> Rows:
     return replace(rows, state=np.where(inside, rows.state, -1))
 
 
-def _generated(folder: RunFolder, config: DimerConfig) -> Rows:
+def _generated(folder: RunFolder, config: DimerConfig, tau: float) -> Rows:
     columns = ("r", "energy", "log_w", "discard")
-    r, u, log_w, discard = next(read_columns(folder.samples_at(1.0), *columns, chunk=POOLED_ROWS))
+    r, u, log_w, discard = next(read_columns(folder.samples_at(tau), *columns, chunk=POOLED_ROWS))
+    u_tau = u / tau
     state = np.where(discard, -1, (r >= config.analysis.split).astype(int))
     batch = np.arange(len(u)) * _GENERATOR_BATCHES // len(u)
-    return Rows(u=u, log_q=-u - log_w, state=state, r=r, block=batch)
+    return Rows(u=u_tau, log_q=-u_tau - log_w, state=state, r=r, block=batch)
 
 
 @torch.no_grad()
-def _simulated(data: StateData, flow: Sequential) -> Rows:
+def _simulated(data: StateData, flow: Sequential, tau: float) -> Rows:
     walkers = np.flatnonzero(data.held_out)
     n_frames = data.x.shape[1]
     x = data.frames(held_out=True)
     parameter = next(flow.parameters())
-    log_q = torch.cat([log_prob(flow, part.to(parameter)).cpu() for part in torch.split(x, _CHUNK)])
+    parts = torch.split(x, _CHUNK)
+    log_q = torch.cat([log_prob(flow, part.to(parameter), tau).cpu() for part in parts])
     d = torch.linalg.vector_norm(x[:, 0:2] - x[:, 2:4], dim=-1)
     return Rows(
-        u=data.energy[walkers].ravel(),
+        u=data.energy[walkers].ravel() / tau,
         log_q=log_q.double().numpy(),
         state=np.repeat(data.state[walkers], n_frames),
         r=d.numpy(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from bgfast.energies import ParticleDimer
 from bgfast.experiments.data import StateData
 from bgfast.experiments.dimer_config import DimerConfig
 from bgfast.experiments.dimer_estimates import STATES, DimerEstimates
+from bgfast.experiments.dimer_temperatures import draw_temperatures
 from bgfast.experiments.folder import RunFolder
 from bgfast.flows import Sequential
 from bgfast.sampling.store import read_columns
@@ -39,9 +41,10 @@ def write_figures(
     data: StateData,
     flow: Sequential,
     folder: RunFolder,
-    found: DimerEstimates,
+    by_tau: Mapping[float, DimerEstimates],
 ) -> dict[str, str]:
-    """Write every figure as PNG and return name -> path."""
+    """Write every figure as PNG and return name -> path; the first temperature is the main one."""
+    found = next(iter(by_tau.values()))
     main = found.main
     samples = folder.samples_at(main)
     columns = ("r", "energy", "log_w", "discard")
@@ -66,8 +69,8 @@ def write_figures(
     pooled = found.pooled
     if pooled is not None:
         pictures["work"] = work_distributions({s: pooled.work(k) for k, s in enumerate(STATES)})
-    if len(found.plain) > 1:
-        pictures["temperatures"] = _temperatures(found)
+    if len(by_tau) > 1:
+        pictures["temperatures"] = draw_temperatures(by_tau)
     folder.figures.mkdir(exist_ok=True)
     paths = {name: str(folder.figures / f"{name}.png") for name in pictures}
     for name, figure in pictures.items():
@@ -82,16 +85,6 @@ def _profile(found: DimerEstimates) -> Figure:
         others = {"umbrella sampling": found.reference.profile} | others
     label = "plain weights" if found.pooled is None else "generator and simulations pooled"
     return free_energy(found.profile, others, coordinate="dimer distance d", label=label)
-
-
-def _temperatures(found: DimerEstimates) -> Figure:
-    others = {f"tau = {t:g}": e.profile for t, e in found.plain.items() if t != found.main}
-    return free_energy(
-        found.plain[found.main].profile,
-        others,
-        coordinate="dimer distance d",
-        label=f"plain weights, tau = {found.main:g}",
-    )
 
 
 def _configurations(

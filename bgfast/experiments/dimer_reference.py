@@ -1,4 +1,4 @@
-"""The reference beside a run of the dimer: made or found once, kept in the folder of the run."""
+"""The references beside a run of the dimer: made or found once, kept in the folder of the run."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from bgfast.experiments.progress import Reporter
 from bgfast.experiments.reference import dimer_reference, result_from_dict, result_to_dict
 from bgfast.sampling.umbrella import UmbrellaResult
 
-_FILE = "reference.json"
 
-
-def keep_reference(
+def keep_references(
     config: DimerConfig, energy: ParticleDimer, folder: RunFolder, reporter: Reporter
 ) -> None:
-    """Put the reference at tau = 1 into the folder, as ``config.reference`` says."""
-    path = folder.path / _FILE
-    if config.reference == "none" or 1.0 not in config.sampling.tau or path.exists():
+    """Put the reference at every sampled tau into the folder, as ``config.reference`` says."""
+    if config.reference == "none":
         return
-    result = _reference(config, energy, 1.0, reporter, compute=config.reference == "compute")
-    if result is not None:
-        with atomic_write(path) as file:
-            file.write_text(json.dumps(result_to_dict(result)), encoding="utf-8")
+    for tau in config.sampling.tau:
+        path = folder.reference_at(tau)
+        if path.exists():
+            continue
+        result = _reference(config, energy, tau, reporter, compute=config.reference == "compute")
+        if result is not None:
+            with atomic_write(path) as file:
+                file.write_text(json.dumps(result_to_dict(result)), encoding="utf-8")
 
 
-def load_reference(folder: RunFolder) -> UmbrellaResult | None:
-    """Return the reference in the folder, or ``None``."""
-    path = folder.path / _FILE
+def load_reference(folder: RunFolder, tau: float) -> UmbrellaResult | None:
+    """Return the reference at relative temperature ``tau`` in the folder, or ``None``."""
+    path = folder.reference_at(tau)
     if not path.exists():
         return None
     try:

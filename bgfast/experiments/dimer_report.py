@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from bgfast.analysis import Bidirectional, Report, Table, write_summary
@@ -10,9 +11,9 @@ from bgfast.energies import ParticleDimer
 from bgfast.experiments.config import to_toml
 from bgfast.experiments.data import StateData
 from bgfast.experiments.dimer_config import DimerConfig
-from bgfast.experiments.dimer_estimates import DimerEstimates, estimates
+from bgfast.experiments.dimer_estimates import DimerEstimates
 from bgfast.experiments.dimer_figures import write_figures
-from bgfast.experiments.dimer_reference import load_reference
+from bgfast.experiments.dimer_temperatures import add_temperatures, estimates_at_all
 from bgfast.experiments.estimates import estimate_entry, profile_entry, weights_entry
 from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.progress import Reporter
@@ -23,24 +24,42 @@ def analyse(
     config: DimerConfig,
     energy: ParticleDimer,
     data: StateData,
-    simulated: StateData,
+    simulated: Mapping[float, StateData],
     flow: Sequential,
     folder: RunFolder,
     reporter: Reporter,
 ) -> None:
     """Estimate from the samples of every temperature; write figures, summary and report.
 
-    ``data`` is what the flow was trained on; the walkers held out in ``simulated`` serve the
-    estimate.
+    ``data`` is what the flow was trained on, at the temperature nearest to 1; the walkers held out
+    in ``simulated`` serve the estimate at each temperature.
     """
-    found = estimates(config, energy, simulated, flow, folder, load_reference(folder), reporter)
+    by_tau = estimates_at_all(config, energy, simulated, flow, folder, reporter)
     with reporter.stage("figures", 8, "figures"):
-        figures = write_figures(config, energy, data, flow, folder, found)
-    write_summary(folder.summary, _summary(config, folder, found))
-    _report(config, data, flow, folder, found, figures).write(folder.report)
+        figures = write_figures(config, energy, data, flow, folder, by_tau)
+    write_summary(folder.summary, _summary(config, folder, by_tau))
+    _report(config, data, flow, folder, by_tau, figures).write(folder.report)
 
 
-def _summary(config: DimerConfig, folder: RunFolder, found: DimerEstimates) -> dict[str, Any]:
+def _summary(
+    config: DimerConfig, folder: RunFolder, by_tau: Mapping[float, DimerEstimates]
+) -> dict[str, Any]:
+    """Return the summary: the numbers of the first temperature, then those of all."""
+    main, found = next(iter(by_tau.items()))
+    return {
+        "system": "dimer",
+        "tau": main,
+        "seconds": folder.seconds(),
+        "log_z_is": "of one labelling of the solvent, estimated with plain weights",
+        **_estimates_entry(found),
+        "temperatures": {repr(tau): _estimates_entry(at_tau) for tau, at_tau in by_tau.items()},
+        "seed": config.seed,
+        "versions": versions(),
+    }
+
+
+def _estimates_entry(found: DimerEstimates) -> dict[str, Any]:
+    """Return what was found at one temperature."""
     plain = found.plain[found.main]
     estimators: dict[str, Any] = {
         "plain": {
@@ -56,24 +75,13 @@ def _summary(config: DimerConfig, folder: RunFolder, found: DimerEstimates) -> d
             "trust": found.pooled.verdict.level,
         }
     return {
-        "system": "dimer",
-        "tau": found.main,
         **weights_entry(plain.weights),
-        "seconds": folder.seconds(),
-        "log_z_is": "of one labelling of the solvent, estimated with plain weights",
         "estimator": found.recommended,
         "delta_f": estimate_entry(found.delta_f),
         "profile": profile_entry(found.profile),
         "trust": {"level": found.verdict.level, "sentences": found.verdict.sentences},
         "estimators": estimators,
         **_reference_entry(found),
-        "temperatures": {
-            repr(tau): weights_entry(e.weights)
-            | {"delta_f": estimate_entry(e.delta_f), "profile": profile_entry(e.profile)}
-            for tau, e in found.plain.items()
-        },
-        "seed": config.seed,
-        "versions": versions(),
     }
 
 
@@ -105,9 +113,10 @@ def _report(
     data: StateData,
     flow: Sequential,
     folder: RunFolder,
-    found: DimerEstimates,
+    by_tau: Mapping[float, DimerEstimates],
     figures: dict[str, str],
 ) -> Report:
+    found = next(iter(by_tau.values()))
     plain = found.plain[found.main]
     weights = plain.weights
     report = Report(
@@ -122,9 +131,11 @@ def _report(
     report.add_headline("largest weight", f"{weights.max_weight:.1%}", "of the total")
     report.add_headline("Pareto k", weights.pareto_k, "plain weights need less than 0.7")
     _add_result(report, config, found, figures)
+    if "temperatures" in figures:
+        add_temperatures(report, by_tau, figures["temperatures"])
     if found.pooled is not None:
         _add_overlap(report, found.pooled, figures)
-    _add_plain(report, found, figures)
+    _add_plain(report, found, by_tau, figures)
     report.add_section(
         "What was generated",
         "The generated configuration of median energy near each of three distances, and the "
@@ -204,16 +215,18 @@ def _add_overlap(report: Report, pooled: Bidirectional, figures: dict[str, str])
     )
 
 
-def _add_plain(report: Report, found: DimerEstimates, figures: dict[str, str]) -> None:
-    pictures = [(figures["weights"], "Distribution of the weights, and growth of the ESS.")]
-    if "temperatures" in figures:
-        pictures.append((figures["temperatures"], "Profiles from plain weights."))
+def _add_plain(
+    report: Report,
+    found: DimerEstimates,
+    by_tau: Mapping[float, DimerEstimates],
+    figures: dict[str, str],
+) -> None:
     report.add_section(
         "Plain importance weights",
         "A generated sample weighs exp(-u(x)/tau) / q(x). Samples outside the labelling of the "
         "solvent that the data cover are copies of others: they weigh nothing and are counted.",
-        table=_temperature_table(found),
-        figures=pictures,
+        table=_plain_table(by_tau),
+        figures=[(figures["weights"], "Distribution of the weights, and growth of the ESS.")],
         verdict=None if found.pooled is None else found.plain_verdict,
     )
 
@@ -232,10 +245,11 @@ def _estimator_table(found: DimerEstimates) -> Table:
     return Table(["estimator", "F(closed) - F(open), k_B T", "trust", "rests on"], rows)
 
 
-def _temperature_table(found: DimerEstimates) -> Table:
+def _plain_table(by_tau: Mapping[float, DimerEstimates]) -> Table:
+    plain = {tau: found.plain[tau] for tau, found in sorted(by_tau.items())}
     rows = [
         [f"{tau:g}", e.delta_f, e.weights.n, e.weights.ess, e.weights.pareto_k]
-        for tau, e in sorted(found.plain.items())
+        for tau, e in plain.items()
     ]
     return Table(["tau", "F(closed) - F(open), k_B T", "n", "ESS", "Pareto k"], rows)
 
