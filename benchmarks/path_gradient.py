@@ -1,7 +1,7 @@
 """Compare path gradients of the KL loss with plain ones: ``python -m benchmarks.path_gradient``.
 
-For the double well and the dimer with the networks, batches and stages of their presets, from one
-flow that was trained by example:
+For a single well, the double well and the dimer, with the networks (R4 for the single well),
+batches and stages of the presets, from one flow that was trained by example:
 
 - scatter: per-sample variance of the gradient, summed over all parameters, from independent
   batches; "median" is the median over the batches of the squared deviation from the mean, which a
@@ -9,8 +9,8 @@ flow that was trained by example:
   the stage by energy with either estimator.
 - ms: CPU time of one KL gradient on one thread.
 - kl: excess of the KL loss on fresh latent vectors after that stage, over seeds of the latent
-  vectors; 0 is the exact minimum for the double well, for the dimer (whose partition function is
-  not known) the plain estimator's result.
+  vectors; 0 is the exact minimum for the wells, for the dimer (whose partition function is not
+  known) the plain estimator's result.
 """
 
 from __future__ import annotations
@@ -83,19 +83,26 @@ class Case:
 
 
 def double_well(steps: int | None) -> Case:
+    return _wells("double well", DoubleWell(2), "R10", steps)
+
+
+def single_well(steps: int | None) -> Case:
+    """Return the double well without its barrier: a target that the network can reach."""
+    return _wells("single well", DoubleWell(2, a2=-1.0), "R4", steps)
+
+
+def _wells(name: str, energy: DoubleWell, architecture: str, steps: int | None) -> Case:
     config = validated(DoubleWellConfig, read_table("double-well"), "double-well")
-    energy = config.system.energy()
-    assert isinstance(energy, DoubleWell)
     start = np.zeros((2, energy.dim))
     start[:, 0] = config.data.start
     sampler = MetropolisSampler(energy, start, step=config.data.step, moves="all", seed=0)
     x = sampler.run(config.data.n_steps, stride=config.data.stride).x
     frames = torch.from_numpy(x).flatten(0, 1)
-    settings = config.flow.model_copy(update={"architecture": "R10"})
+    settings = config.flow.model_copy(update={"architecture": architecture})
     by_energy = config.training.modes["kl"][0]
     log_z = double_well_exact(energy, 1.0, config.analysis.bounds, 10, 0.0).log_z
     return Case(
-        "double well",
+        name,
         energy,
         build_flow(settings, energy.dim, 0, frames, n_dim=1),
         frames,
@@ -189,15 +196,17 @@ def show(found: dict[str, Any]) -> None:
 def main() -> None:
     """Measure, print, and write JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--system", choices=["double-well", "dimer"], action="append")
-    parser.add_argument("--steps", type=int, help="steps by energy [double well 400, dimer 200]")
+    parser.add_argument(
+        "--system", choices=["single-well", "double-well", "dimer"], action="append"
+    )
+    parser.add_argument("--steps", type=int, help="steps by energy [wells 400, dimer 200]")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--batches", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here too")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    cases = {"double-well": double_well, "dimer": dimer}
+    cases = {"single-well": single_well, "double-well": double_well, "dimer": dimer}
     rows = []
     for name in options.system or cases:
         case = cases[name](options.steps)

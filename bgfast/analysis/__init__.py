@@ -1,6 +1,7 @@
 """From weighted samples to numbers, figures and a report."""
 
 from bgfast.analysis.bar import bar
+from bgfast.analysis.biased import Bias, BiasedEstimate, pool_biased
 from bgfast.analysis.bidirectional import Bidirectional, bidirectional
 from bgfast.analysis.comparison import ProfileDeviation, exact_profile, profile_deviation
 from bgfast.analysis.diagnostics import Finding, Verdict, trust
@@ -19,6 +20,8 @@ from bgfast.analysis.summary import load_summary, write_summary
 from bgfast.analysis.weights import WeightAccumulator, WeightSummary, ess, weighted_mean
 
 __all__ = [
+    "Bias",
+    "BiasedEstimate",
     "Bidirectional",
     "Estimate",
     "Finding",
@@ -41,6 +44,7 @@ __all__ = [
     "free_energy_profile",
     "load_summary",
     "pareto_k",
+    "pool_biased",
     "profile_deviation",
     "trust",
     "weighted_mean",

@@ -18,12 +18,15 @@ from bgfast.experiments.dimer_data import (
     simulate,
     simulate_flat,
 )
+from bgfast.experiments.dimer_pool import POOLED_ROWS, generated_rows
 from bgfast.experiments.dimer_reference import keep_references
 from bgfast.experiments.dimer_report import analyse
+from bgfast.experiments.dimer_windows import choose_starts, simulate_windows
 from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.pipeline import build_flow, draw, load_flow, seed_for, train, usable_device
 from bgfast.experiments.progress import Reporter
 from bgfast.flows import Flow
+from bgfast.sampling.store import read_columns
 
 
 def run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
@@ -51,11 +54,14 @@ def run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
             validation_tau=validation_tau if len(validation) else None,
             reaction_coordinate=energy.dimer_distance,
         )
+    labelled = data[config.data.main_tau]
     with folder.timed("sampling"):
         for tau in config.sampling.tau:
             path, seed = folder.samples_at(tau), seed_for(config.seed, f"latent {tau!r}")
-            labelled = data[config.data.main_tau]
             _draw(config, energy, labelled, flow, path, config.sampling.n, tau, seed, reporter)
+    with folder.timed("windows"):
+        for tau in config.sampling.tau:
+            _windows(config, energy, labelled, folder, tau, reporter)
     with folder.timed("reference"):
         keep_references(config, energy, folder, reporter)
     analyse_run(config, folder, reporter)
@@ -112,6 +118,37 @@ def _draw(
         columns=lambda x: sample_columns(x, energy, data),
         attributes={"system": "dimer"},
     )
+
+
+def _windows(
+    config: DimerConfig,
+    energy: ParticleDimer,
+    data: StateData,
+    folder: RunFolder,
+    tau: float,
+    reporter: Reporter,
+) -> None:
+    """Simulate the windows at ``tau``, unless they are there or there is nothing to start from."""
+    path, section = folder.windows_at(tau), config.analysis
+    if config.windows.n_windows == 0 or path.exists():
+        return
+    rows = generated_rows(folder, section, tau)
+    usable = np.flatnonzero((rows.state >= 0) & rows.finite)
+    if usable.size == 0:
+        reporter.note(
+            f"No sample at tau = {tau:g} is usable as a start for windows; they are left out."
+        )
+        return
+    seed = seed_for(config.seed, f"starts {tau!r}")
+    chosen = usable[
+        choose_starts(config.windows, section.bounds, rows.r[usable], -rows.work[usable], seed)
+    ]
+    (x,) = next(read_columns(folder.samples_at(tau), "x", chunk=POOLED_ROWS))
+    starts = x[chosen].astype(np.float64)
+    windows = simulate_windows(
+        energy, config.windows, section.bounds, tau, starts, data.reference, config.seed, reporter
+    )
+    windows.save(path)
 
 
 def sample_columns(x: Tensor, energy: ParticleDimer, data: StateData) -> Mapping[str, np.ndarray]:

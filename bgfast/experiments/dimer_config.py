@@ -92,6 +92,31 @@ class DimerData(Section):
         return min(self.tau, key=lambda tau: abs(tau - 1))
 
 
+class DimerWindows(Section):
+    """Short simulations under harmonic biases along d, started from generated configurations.
+
+    Parameters
+    ----------
+    n_windows
+        Windows, evenly spread over the bounds of the analysis. 0: none.
+    walkers
+        Independent walkers in each window.
+    spring
+        Bias in k_B T: spring/2 (d - centre)^2, in place of the dimer's own double well.
+    burn_in
+        Sweeps before the first kept frame; step sizes are adapted in the first half.
+    n_frames, stride
+        Frames kept of each walker, and sweeps between them.
+    """
+
+    n_windows: int = Field(24, ge=0)
+    walkers: int = Field(16, ge=2)
+    spring: float = Field(120.0, gt=0, allow_inf_nan=False)
+    burn_in: int = Field(2000, ge=50)
+    n_frames: int = Field(200, ge=1)
+    stride: int = Field(100, ge=1)
+
+
 class DimerConfig(RunConfig):
     """A whole run of the dimer.
 
@@ -109,6 +134,7 @@ class DimerConfig(RunConfig):
     flow: FlowConfig = FlowConfig()
     training: RunTraining
     sampling: SamplingConfig = SamplingConfig()
+    windows: DimerWindows = DimerWindows()
     analysis: AnalysisConfig = AnalysisConfig(bounds=(0.5, 2.5), split=1.5)
 
     @model_validator(mode="after")

@@ -71,7 +71,7 @@ def simulate(
     data = joined(parts)
     if not config.relabel:
         return data
-    return _relabelled(data, _labelling(data) if like is None else like.reference)
+    return relabelled(data, _labelling(data) if like is None else like.reference)
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def simulate_flat(
     data = FlattenedData(**vars(joined(parts)), slope=np.array(slopes))
     d = energy.dimer_distance(torch.from_numpy(data.x)).numpy()
     data = replace(data, energy=data.energy + data.removed(energy, d, data.state[:, None]))
-    return _relabelled(data, training.reference) if training.reference.size else data
+    return relabelled(data, training.reference) if training.reference.size else data
 
 
 def frames_of(data: Mapping[float, StateData], *, held_out: bool) -> tuple[Tensor, Tensor]:
@@ -265,7 +265,7 @@ def _labelling(data: StateData) -> np.ndarray:
     return reference.reshape(-1, 2).numpy()
 
 
-def _relabelled(data: _Data, reference: np.ndarray) -> _Data:
+def relabelled(data: _Data, reference: np.ndarray) -> _Data:
     """Relabel the solvent of all frames to ``reference``, the dimer's two from left to right."""
     frames = left_to_right(torch.from_numpy(data.x))
     x = ops.relabel(frames, torch.from_numpy(reference.reshape(-1)), n_fixed=N_FIXED)[0]

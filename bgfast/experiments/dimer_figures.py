@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,8 @@ from bgfast.analysis.figures import (
 from bgfast.energies import ParticleDimer
 from bgfast.experiments.data import StateData
 from bgfast.experiments.dimer_config import DimerConfig
-from bgfast.experiments.dimer_estimates import STATES, DimerEstimates
+from bgfast.experiments.dimer_estimates import DimerEstimates
+from bgfast.experiments.dimer_pool import STATES
 from bgfast.experiments.dimer_temperatures import draw_temperatures
 from bgfast.experiments.folder import RunFolder
 from bgfast.flows import Sequential
@@ -41,10 +41,9 @@ def write_figures(
     data: StateData,
     flow: Sequential,
     folder: RunFolder,
-    by_tau: Mapping[float, DimerEstimates],
+    found: DimerEstimates,
 ) -> dict[str, str]:
-    """Write every figure as PNG and return name -> path; the first temperature is the main one."""
-    found = next(iter(by_tau.values()))
+    """Write every figure as PNG and return name -> path."""
     main = found.main
     samples = folder.samples_at(main)
     columns = ("r", "energy", "log_w", "discard")
@@ -66,11 +65,12 @@ def write_figures(
         ),
         "weights": weight_diagnostics(log_w, found.plain[main].weights),
     }
-    pooled = found.pooled
-    if pooled is not None:
-        pictures["work"] = work_distributions({s: pooled.work(k) for k, s in enumerate(STATES)})
-    if len(by_tau) > 1:
-        pictures["temperatures"] = draw_temperatures(by_tau)
+    pooled = found.pooled.get(main)
+    if pooled is not None and pooled.states is not None:
+        states = pooled.states
+        pictures["work"] = work_distributions({s: states.work(k) for k, s in enumerate(STATES)})
+    if len(found.plain) > 1:
+        pictures["temperatures"] = draw_temperatures(found)
     folder.figures.mkdir(exist_ok=True)
     paths = {name: str(folder.figures / f"{name}.png") for name in pictures}
     for name, figure in pictures.items():
@@ -79,12 +79,18 @@ def write_figures(
 
 
 def _profile(found: DimerEstimates) -> Figure:
-    plain = found.plain[found.main].profile
-    others = {} if found.pooled is None else {"plain weights": plain}
-    if found.reference is not None:
-        others = {"umbrella sampling": found.reference.profile} | others
-    label = "plain weights" if found.pooled is None else "generator and simulations pooled"
-    return free_energy(found.profile, others, coordinate="dimer distance d", label=label)
+    others = {}
+    if found.recommended != "plain":
+        others["plain weights"] = found.plain[found.main].profile
+    if (reference := found.references.get(found.main)) is not None:
+        others = {"umbrella sampling": reference.profile} | others
+    return free_energy(
+        found.profile, others, coordinate="dimer distance d", label=_label(found, found.main)
+    )
+
+
+def _label(found: DimerEstimates, tau: float) -> str:
+    return "generator and simulations pooled" if tau in found.pooled else "plain weights"
 
 
 def _configurations(

@@ -1,8 +1,9 @@
-"""The references beside a run of the dimer: made or found once, kept in the folder of the run."""
+"""References beside a run of the dimer: made or found once, kept in the folder of the run."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from bgfast._files import atomic_write
 from bgfast.energies import ParticleDimer
@@ -17,7 +18,7 @@ from bgfast.sampling.umbrella import UmbrellaResult
 def keep_references(
     config: DimerConfig, energy: ParticleDimer, folder: RunFolder, reporter: Reporter
 ) -> None:
-    """Put the reference at every sampled tau into the folder, as ``config.reference`` says."""
+    """Put the reference at each sampled tau into the folder, as ``config.reference`` says."""
     if config.reference == "none":
         return
     for tau in config.sampling.tau:
@@ -30,11 +31,13 @@ def keep_references(
                 file.write_text(json.dumps(result_to_dict(result)), encoding="utf-8")
 
 
-def load_reference(folder: RunFolder, tau: float) -> UmbrellaResult | None:
-    """Return the reference at relative temperature ``tau`` in the folder, or ``None``."""
-    path = folder.reference_at(tau)
-    if not path.exists():
-        return None
+def load_references(config: DimerConfig, folder: RunFolder) -> dict[float, UmbrellaResult]:
+    """Return relative temperature -> reference, for those that are in the folder."""
+    paths = {tau: folder.reference_at(tau) for tau in config.sampling.tau}
+    return {tau: _loaded(path) for tau, path in paths.items() if path.exists()}
+
+
+def _loaded(path: Path) -> UmbrellaResult:
     try:
         return result_from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (KeyError, TypeError, ValueError, AttributeError):

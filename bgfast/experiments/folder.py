@@ -84,6 +84,10 @@ class RunFolder:
         """Return the file of the reference at relative temperature ``tau``."""
         return self._at(self.path / "reference.json", tau)
 
+    def windows_at(self, tau: float) -> Path:
+        """Return the file of the windows simulated at relative temperature ``tau``."""
+        return self._at(self.path / "windows.h5", tau)
+
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Add the wall time of the block to ``stage``, also when it is interrupted."""

@@ -38,8 +38,11 @@ def positive(name: str, value: Any, n: int) -> Array:
 
 def _pairs(name: str, value: Any, n: int, meaning: str) -> Array:
     array = as_array(value)
-    if array.shape not in ((2,), (n, 2)) or np.isnan(array).any():
-        raise ValueError(f"{name} must be {meaning} or have shape [{n}, 2], got {value!r}")
+    if array.shape not in ((2,), (n, 2)):
+        got = f"shape {list(array.shape)}" if array.size > 2 else repr(value)
+        raise ValueError(f"{name} must be {meaning} or have shape [{n}, 2], got {got}")
+    if np.isnan(array).any():
+        raise ValueError(f"{name} must not be NaN, got {array[np.isnan(array)].size} NaN")
     return np.array(np.broadcast_to(array, (n, 2)), order="C")
 
 
@@ -47,7 +50,8 @@ def biases(value: Any, n: int) -> Array:
     """Return one (k, centre) per walker, ``[n, 2]``; ``None`` is no bias."""
     bias = _pairs("bias", (0.0, 0.0) if value is None else value, n, "(k, centre)")
     if not np.isfinite(bias).all() or (bias[:, 0] < 0).any():
-        raise ValueError(f"bias must be finite with k >= 0, got {value!r}")
+        wrong = bias[~np.isfinite(bias).all(axis=1) | (bias[:, 0] < 0)][0]
+        raise ValueError(f"bias must be finite with k >= 0, got ({wrong[0]:g}, {wrong[1]:g})")
     return bias
 
 
