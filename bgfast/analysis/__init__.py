@@ -16,7 +16,12 @@ from bgfast.analysis.profiles import (
     free_energy_profile,
 )
 from bgfast.analysis.report import Report, Table
-from bgfast.analysis.summary import load_summary, write_summary
+from bgfast.analysis.summary import (
+    EstimatorResult,
+    estimators_entry,
+    load_summary,
+    write_summary,
+)
 from bgfast.analysis.weights import WeightAccumulator, WeightSummary, ess, weighted_mean
 
 __all__ = [
@@ -24,6 +29,7 @@ __all__ = [
     "BiasedEstimate",
     "Bidirectional",
     "Estimate",
+    "EstimatorResult",
     "Finding",
     "Pool",
     "Profile",
@@ -39,6 +45,7 @@ __all__ = [
     "bar",
     "bidirectional",
     "ess",
+    "estimators_entry",
     "exact_profile",
     "free_energy_difference",
     "free_energy_profile",

@@ -13,6 +13,75 @@ from typing import Any
 import numpy as np
 
 from bgfast._files import atomic_write
+from bgfast.analysis.diagnostics import Verdict
+from bgfast.analysis.estimate import Estimate
+from bgfast.analysis.profiles import Profile
+from bgfast.analysis.weights import WeightSummary
+
+
+@dataclasses.dataclass(frozen=True)
+class EstimatorResult:
+    """What one estimator says.
+
+    Attributes
+    ----------
+    delta_f
+        Free-energy difference of the two states in k_B T.
+    profile
+        Free energy along the reaction coordinate.
+    verdict
+        How far it can be trusted.
+    """
+
+    delta_f: Estimate
+    profile: Profile
+    verdict: Verdict
+
+
+def estimators_entry(results: Mapping[str, EstimatorResult], recommended: str) -> dict[str, Any]:
+    """Return all estimates of a run as they stand in summary.json.
+
+    ``estimators`` holds each by its name; ``delta_f``, ``profile`` and ``trust`` at the top are
+    those of ``recommended``, whose name is ``estimator``.
+    """
+    best = results[recommended]
+    return {
+        "estimator": recommended,
+        "delta_f": estimate_entry(best.delta_f),
+        "profile": profile_entry(best.profile),
+        "trust": {"level": best.verdict.level, "sentences": best.verdict.sentences},
+        "estimators": {
+            name: {
+                "delta_f": estimate_entry(result.delta_f),
+                "profile": profile_entry(result.profile),
+                "trust": result.verdict.level,
+            }
+            for name, result in results.items()
+        },
+    }
+
+
+def estimate_entry(estimate: Estimate) -> dict[str, float]:
+    """Return an estimate as it stands in summary.json."""
+    return {"value": estimate.value, "stderr": estimate.stderr}
+
+
+def profile_entry(profile: Profile) -> dict[str, Any]:
+    """Return a profile as it stands in summary.json."""
+    return {"r": profile.r, "f": profile.f, "stderr": profile.stderr}
+
+
+def weights_entry(weights: WeightSummary) -> dict[str, Any]:
+    """Return the weights' numbers as they stand in summary.json."""
+    return {
+        "n": weights.n,
+        "ess": weights.ess,
+        "max_weight": weights.max_weight,
+        "pareto_k": weights.pareto_k,
+        "log_z": estimate_entry(weights.log_z),
+        "nonfinite": weights.nonfinite,
+        "discarded": weights.discarded,
+    }
 
 
 def write_summary(path: str | os.PathLike[str], summary: Mapping[str, Any]) -> None:

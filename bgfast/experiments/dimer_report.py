@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bgfast.analysis import Bidirectional, Report, Table, write_summary
+from bgfast.analysis import (
+    Bidirectional,
+    Report,
+    Table,
+    write_summary,
+)
 from bgfast.doctor import versions
 from bgfast.energies import ParticleDimer
 from bgfast.experiments.config import to_toml

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from bgfast.analysis.summary import (
+    EstimatorResult,
+    estimate_entry,
+    estimators_entry,
+    profile_entry,
+    weights_entry,
+)
 from bgfast.doctor import versions
 from bgfast.experiments.dimer_config import DimerConfig
 from bgfast.experiments.dimer_estimates import Agreement, DimerEstimates
 from bgfast.experiments.dimer_pool import PooledEstimate
-from bgfast.experiments.estimates import estimate_entry, profile_entry, weights_entry
 from bgfast.experiments.folder import RunFolder
 from bgfast.sampling.umbrella import UmbrellaResult
 
@@ -22,11 +28,7 @@ def dimer_summary(config: DimerConfig, folder: RunFolder, found: DimerEstimates)
         **weights_entry(found.plain[main].weights),
         "seconds": folder.seconds(),
         "log_z_is": "of one labelling of the solvent, estimated with plain weights",
-        "estimator": found.recommended,
-        "delta_f": estimate_entry(found.delta_f),
-        "profile": profile_entry(found.profile),
-        "trust": {"level": found.verdict.level, "sentences": found.verdict.sentences},
-        "estimators": _estimators(found),
+        **estimators_entry(_estimators(found), found.recommended),
         **_parts(found.pooled.get(main)),
         **_reference(found.references.get(main)),
         **_agreement(found.agreement(main)),
@@ -36,31 +38,23 @@ def dimer_summary(config: DimerConfig, folder: RunFolder, found: DimerEstimates)
     }
 
 
-def _estimators(found: DimerEstimates) -> dict[str, Any]:
-    plain = found.plain[found.main]
-    estimators: dict[str, Any] = {
-        "plain": {
-            "delta_f": estimate_entry(plain.delta_f),
-            "profile": profile_entry(plain.profile),
-            "trust": found.plain_verdict.level,
-        }
-    }
-    pooled = found.pooled.get(found.main)
+def _estimators(found: DimerEstimates) -> dict[str, EstimatorResult]:
+    plain, pooled = found.plain[found.main], found.pooled.get(found.main)
+    results = {"plain": EstimatorResult(plain.delta_f, plain.profile, found.plain_verdict)}
     if pooled is not None:
-        estimators["bidirectional"] = {
-            "delta_f": estimate_entry(pooled.whole.delta_f),
-            "profile": profile_entry(pooled.whole.profile),
-            "log_z": estimate_entry(pooled.whole.log_z),
-            "trust": pooled.verdict.level,
-        }
-    return estimators
+        whole = pooled.whole
+        results["bidirectional"] = EstimatorResult(whole.delta_f, whole.profile, pooled.verdict)
+    return results
 
 
 def _parts(pooled: PooledEstimate | None) -> dict[str, Any]:
     """Return what the parts of the pool say without one another."""
     if pooled is None:
         return {}
-    parts: dict[str, Any] = {"generated_share_of_weight": pooled.whole.generated_share}
+    parts: dict[str, Any] = {
+        "generated_share_of_weight": pooled.whole.generated_share,
+        "log_z": estimate_entry(pooled.whole.log_z),
+    }
     if pooled.states is not None:
         parts["generator_and_states"] = {"delta_f": estimate_entry(pooled.states.delta_f(0, 1))}
     if pooled.windows is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -63,26 +62,3 @@ def barrier_range(config: AnalysisConfig, half_width: float) -> tuple[float, flo
     low, high = config.bounds
     half_width = max(half_width, (high - low) / config.n_bins)
     return config.split - half_width, config.split + half_width
-
-
-def estimate_entry(estimate: Estimate) -> dict[str, float]:
-    """Return an estimate as it stands in summary.json."""
-    return {"value": estimate.value, "stderr": estimate.stderr}
-
-
-def profile_entry(profile: Profile) -> dict[str, Any]:
-    """Return a profile as it stands in summary.json."""
-    return {"r": profile.r, "f": profile.f, "stderr": profile.stderr}
-
-
-def weights_entry(weights: WeightSummary) -> dict[str, Any]:
-    """Return the weights' numbers as they stand in summary.json."""
-    return {
-        "n": weights.n,
-        "ess": weights.ess,
-        "max_weight": weights.max_weight,
-        "pareto_k": weights.pareto_k,
-        "log_z": estimate_entry(weights.log_z),
-        "nonfinite": weights.nonfinite,
-        "discarded": weights.discarded,
-    }

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from bgfast.errors import UserError
-from bgfast.experiments import dimer, double_well
+from bgfast.experiments import dimer, quadrature
 from bgfast.experiments.config import RunConfig, preset_names, read_table, validated
 from bgfast.experiments.dimer_config import DimerConfig
 from bgfast.experiments.dimer_reference import reference_at
-from bgfast.experiments.double_well_config import DoubleWellConfig
 from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.pipeline import usable_device
 from bgfast.experiments.progress import Reporter
+from bgfast.experiments.quadrature_config import CONFIGS
 from bgfast.sampling.umbrella import UmbrellaResult
 
 
@@ -43,7 +43,10 @@ class Experiment:
 
 EXPERIMENTS: dict[str, Experiment] = {
     "dimer": Experiment(DimerConfig, dimer.run, dimer.analyse_run, dimer.sample_run),
-    "double-well": Experiment(DoubleWellConfig, double_well.run, double_well.analyse_run),
+    **{
+        name: Experiment(config, quadrature.run, quadrature.analyse_run)
+        for name, config in CONFIGS.items()
+    },
 }
 
 

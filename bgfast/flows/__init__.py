@@ -4,6 +4,7 @@ from bgfast.flows.architecture import architecture, describe, from_config, n_par
 from bgfast.flows.base import Flow, Inverse, Sequential
 from bgfast.flows.coupling import NICE, RealNVP
 from bgfast.flows.density import log_prob, log_q, log_weight, prior_log_prob, prior_sample
+from bgfast.flows.monotone import Monotone
 from bgfast.flows.registry import LAYERS, Layer, LayerSettings, register
 from bgfast.flows.scaling import Scaling
 from bgfast.flows.splits import SPLITS, Permutation
@@ -17,6 +18,7 @@ __all__ = [
     "Inverse",
     "Layer",
     "LayerSettings",
+    "Monotone",
     "Permutation",
     "RealNVP",
     "Scaling",

@@ -43,7 +43,7 @@ def test_strings_of_the_slides_are_understood(spec, layers):
     ("spec", "words"),
     [
         ("", "at least one layer"),
-        ("R8X2", r"character 3, 'X': no such layer; there are N, R, S"),
+        ("R8X2", r"character 3, 'X': no such layer; there are M, N, R, S"),
         ("r8", r"character 1, 'r': no such layer"),
         ("R 8", r"character 2, ' ': no such layer"),
         ("8R", r"character 1, '8': a number must follow"),

@@ -1,6 +1,7 @@
 """Figures of a run. Each function returns a matplotlib Figure; :func:`save` writes it as PNG."""
 
 from bgfast.analysis.figures.configurations import dimer_configurations
+from bgfast.analysis.figures.densities import densities
 from bgfast.analysis.figures.double_well import Generated, comparison, energy_surface
 from bgfast.analysis.figures.energies import energy_histograms
 from bgfast.analysis.figures.free_energy import free_energy
@@ -14,6 +15,7 @@ from bgfast.analysis.figures.work import work_distributions
 __all__ = [
     "Generated",
     "comparison",
+    "densities",
     "dimer_configurations",
     "energy_histograms",
     "energy_surface",

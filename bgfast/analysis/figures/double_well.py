@@ -58,7 +58,7 @@ def energy_surface(
     energy
         Reduced energy, vectorised: ``energy(x[n, 2]) -> [n]``.
     samples
-        Title -> samples, shape ``[n, 2]``; an evenly spread part of them is drawn.
+        Title -> samples, shape ``[n, 2]``; a random part of them is drawn.
     bounds
         Range of the two coordinates.
     f_max
@@ -86,7 +86,7 @@ def energy_surface(
         for axes, (title, x) in zip(row, points.items(), strict=True):
             map_ = axes.contourf(first, second, u, levels=levels, cmap="Blues_r", alpha=0.9)
             axes.contour(first, second, u, levels=levels[::2], colors="white", linewidths=0.4)
-            some = x[:: max(1, len(x) // _MAX_POINTS)]
+            some = x[_chosen(len(x))]
             axes.scatter(some[:, 0], some[:, 1], s=2, color=VERMILION, alpha=0.5, lw=0)
             axes.set_title(title, loc="center", fontweight="normal")
             axes.set_xlabel(coordinates[0])
@@ -178,6 +178,14 @@ def comparison(
             handles, labels, loc="outside lower center", ncols=len(labels) if n_columns > 2 else 2
         )
         return figure
+
+
+def _chosen(n: int) -> NDArray[np.int64]:
+    """Return which of ``n`` rows are drawn.
+
+    At random: every k-th row of a Sobol sequence would lie in a part of space.
+    """
+    return np.random.default_rng(0).permutation(n)[:_MAX_POINTS]
 
 
 def _points(title: str, values: ArrayLike) -> Array:

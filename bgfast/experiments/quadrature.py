@@ -1,4 +1,4 @@
-"""The double well: networks and training modes side by side, judged by exact quadrature."""
+"""Systems known by quadrature: networks and training modes side by side, judged by exact values."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from bgfast.energies import DoubleWell
-from bgfast.experiments.config import RunTraining
+from bgfast.energies import Energy
 from bgfast.experiments.data import StateData
-from bgfast.experiments.double_well_config import FIRST as _FIRST
-from bgfast.experiments.double_well_config import DoubleWellConfig
-from bgfast.experiments.double_well_report import Model, analyse
 from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.pipeline import build_flow, draw, load_flow, seed_for, train
 from bgfast.experiments.progress import Reporter
+from bgfast.experiments.quadrature_config import FIRST as _FIRST
+from bgfast.experiments.quadrature_config import QuadratureConfig
+from bgfast.experiments.quadrature_data import simulate
+from bgfast.experiments.quadrature_estimates import Model
+from bgfast.experiments.quadrature_report import analyse
 from bgfast.flows import Flow
-from bgfast.sampling import MetropolisSampler
 
 
-def run(config: DoubleWellConfig, folder: RunFolder, reporter: Reporter) -> None:
+def run(config: QuadratureConfig, folder: RunFolder, reporter: Reporter) -> None:
     """Simulate, train every network in every mode, draw, compare; finished parts are skipped."""
     energy = config.system.energy()
     with folder.timed("data"):
@@ -33,7 +33,7 @@ def run(config: DoubleWellConfig, folder: RunFolder, reporter: Reporter) -> None
     analyse_run(config, folder, reporter)
 
 
-def analyse_run(config: DoubleWellConfig, folder: RunFolder, reporter: Reporter) -> None:
+def analyse_run(config: QuadratureConfig, folder: RunFolder, reporter: Reporter) -> None:
     """Compare the models of a run from their samples."""
     energy = config.system.energy()
     data = StateData.load(folder.data, energy.dim)
@@ -41,7 +41,7 @@ def analyse_run(config: DoubleWellConfig, folder: RunFolder, reporter: Reporter)
         analyse(config, energy, data, list(models(config, folder)), folder, reporter)
 
 
-def models(config: DoubleWellConfig, folder: RunFolder) -> Iterator[Model]:
+def models(config: QuadratureConfig, folder: RunFolder) -> Iterator[Model]:
     """Yield every network in every mode, with the folder of each."""
     for network in config.networks:
         for mode in config.training.modes:
@@ -49,36 +49,18 @@ def models(config: DoubleWellConfig, folder: RunFolder) -> Iterator[Model]:
 
 
 def _data(
-    config: DoubleWellConfig, energy: DoubleWell, folder: RunFolder, reporter: Reporter
+    config: QuadratureConfig, energy: Energy, folder: RunFolder, reporter: Reporter
 ) -> StateData:
     if folder.data.exists():
         return StateData.load(folder.data, energy.dim)
-    start = np.zeros((2, energy.dim))
-    start[:, 0] = config.data.start
-    with reporter.stage("simulate both wells", config.data.n_steps) as advance:
-        sampler = MetropolisSampler(
-            energy,
-            start,
-            step=config.data.step,
-            moves="all",
-            seed=seed_for(config.seed, "walkers"),
-        )
-        trajectory = sampler.run(config.data.n_steps, stride=config.data.stride)
-        advance(config.data.n_steps)
-    data = StateData(
-        x=trajectory.x,
-        energy=trajectory.energy,
-        state=np.arange(2),
-        held_out=np.zeros(2, dtype=bool),
-        reference=np.empty((0, 1)),
-    )
+    data = simulate(config, energy, reporter)
     data.save(folder.data)
     return StateData.load(folder.data, energy.dim)  # as a resumed run would see it
 
 
 def _train_first(
-    config: DoubleWellConfig,
-    energy: DoubleWell,
+    config: QuadratureConfig,
+    energy: Energy,
     data: StateData,
     network: str,
     folder: RunFolder,
@@ -91,14 +73,14 @@ def _train_first(
 
 
 def _train_and_draw(
-    config: DoubleWellConfig,
-    energy: DoubleWell,
+    config: QuadratureConfig,
+    energy: Energy,
     data: StateData,
     model: Model,
     folder: RunFolder,
     reporter: Reporter,
 ) -> None:
-    n_first = sum(stage.steps for stage in _schedule(config, _FIRST, 0).stages)
+    n_first = sum(stage.steps for stage in config.training.schedule_of(_FIRST).stages)
     flow = load_flow(_folder_of(folder, model.network) / _FIRST, n_first, config.device)
     frames = data.frames(held_out=False)
     _train(config, energy, frames, flow, model.mode, model.network, folder, reporter)
@@ -112,14 +94,14 @@ def _train_and_draw(
             seed_for(config.seed, f"latent {model.name}"),
             f"draw {model.name}",
             reporter,
-            columns=_sample_columns,
-            attributes={"system": "double-well", "model": model.name},
+            columns=lambda x: _sample_columns(config, x),
+            attributes={"system": config.experiment, "model": model.name},
         )
 
 
 def _train(
-    config: DoubleWellConfig,
-    energy: DoubleWell,
+    config: QuadratureConfig,
+    energy: Energy,
     frames: Tensor,
     flow: Flow,
     part: str,
@@ -132,27 +114,19 @@ def _train(
         train(
             flow.to(config.device),
             energy,
-            _schedule(config, part, seed),
+            config.training.schedule_of(part, seed),
             _folder_of(folder, network) / part,
             f"train {network} {'by example' if part == _FIRST else part}",
             reporter,
             data=frames,
             validation=None,
-            reaction_coordinate=_first_coordinate,
+            reaction_coordinate=config.system.reaction_coordinate,
         )
 
 
-def _schedule(config: DoubleWellConfig, part: str, seed: int) -> RunTraining:
-    stages = config.training.first if part == _FIRST else config.training.modes[part]
-    return config.training.schedule(stages, seed)
-
-
-def _first_coordinate(x: Tensor) -> Tensor:
-    return x[..., 0]
-
-
-def _sample_columns(x: Tensor) -> dict[str, np.ndarray]:
-    return {"r": _first_coordinate(x).cpu().numpy(), "discard": np.zeros(len(x), dtype=bool)}
+def _sample_columns(config: QuadratureConfig, x: Tensor) -> dict[str, np.ndarray]:
+    r = config.system.reaction_coordinate(x)
+    return {"r": r.cpu().numpy(), "discard": np.zeros(len(x), dtype=bool)}
 
 
 def _folder_of(folder: RunFolder, network: str) -> Path:
