@@ -34,10 +34,10 @@ from bgfast.energies import DoubleWell, Energy
 from bgfast.experiments.config import read_table, validated
 from bgfast.experiments.dimer_config import DimerConfig
 from bgfast.experiments.dimer_data import simulate
-from bgfast.experiments.double_well_config import DoubleWellConfig
 from bgfast.experiments.exact import double_well_exact
 from bgfast.experiments.pipeline import build_flow
 from bgfast.experiments.progress import Reporter
+from bgfast.experiments.quadrature_config import DoubleWellConfig
 from bgfast.flows import Flow
 from bgfast.sampling import MetropolisSampler
 from bgfast.training import Stage, Trainer, TrainingConfig, kl_loss
@@ -94,7 +94,7 @@ def single_well(steps: int | None) -> Case:
 def _wells(name: str, energy: DoubleWell, architecture: str, steps: int | None) -> Case:
     config = validated(DoubleWellConfig, read_table("double-well"), "double-well")
     start = np.zeros((2, energy.dim))
-    start[:, 0] = config.data.start
+    start[:, 0] = [point[0] for point in config.data.start]
     sampler = MetropolisSampler(energy, start, step=config.data.step, moves="all", seed=0)
     x = sampler.run(config.data.n_steps, stride=config.data.stride).x
     frames = torch.from_numpy(x).flatten(0, 1)
