@@ -12,7 +12,6 @@ import argparse
 import ctypes
 import itertools
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -21,16 +20,14 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-import llvmlite.binding
 import numpy as np
 import torch
 from bgfast_kernels import cpu
 from bgfast_kernels.dimer import CORE, DimerParameters, lattice
 
+from benchmarks import machine
 from bgfast.ops import dimer_energy_grad
 from bgfast.ops.dimer_reference import reference_energy
 
@@ -159,23 +156,6 @@ def measure(
     return {name: list(np.percentile(s, [25, 50, 75])) for name, s in samples.items()}
 
 
-def machine() -> dict[str, Any]:
-    model = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((s.split(":")[1].strip() for s in lines if s.startswith("model name")), model)
-    features = llvmlite.binding.get_host_cpu_features()
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "avx512": bool(features.get("avx512f")),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numba": metadata.version("numba"),
-        "numpy": np.__version__,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="also write the results to this file")
@@ -185,7 +165,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")
     torch._dynamo.config.recompile_limit = 64
     results = []
-    print(" ".join(f"{k} {v}" for k, v in machine().items()))
+    found = machine.describe()
+    print(machine.line(found))
     print("ns per configuration, energy + gradient: median [quartiles]")
     with tempfile.TemporaryDirectory() as folder:
         contenders = all_contenders(Path(folder))
@@ -209,7 +190,7 @@ def main() -> None:
                             }
                         )
     if options.json:
-        options.json.write_text(json.dumps({"machine": machine(), "results": results}, indent=1))
+        options.json.write_text(json.dumps({"machine": found, "results": results}, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,16 @@
-"""Time the R8 flow against a textbook implementation: ``python -m benchmarks.flow``.
+"""Time drawing and training with R8 against torch eager: ``python -m benchmarks.flow``.
 
 The network of the particle dimer: R8, S and T nets with 3 hidden tanh layers of 200, float32, 76
-coordinates. Both run the same weights; agreement is checked before anything is timed. Times are
-CPU time of the process (not wall time) per sample, the two interleaved, as median and quartiles.
-"forward" is drawing without autograd, "forward+backward" the gradient of every weight.
+coordinates, and two tasks from end to end:
+
+- ``draw + reweight``: 1e5 latents to configurations, float64 energies and log-weights, by
+  :func:`bgfast.sampling.generate.generate` in its usual chunks;
+- ``KL step``: energy and loss of a batch, gradients, clipping, Adam.
+
+The baseline "torch eager" is the same architecture with the same weights as one would first write
+it, and the energy in plain torch; beside it the same flow with the numba energy. Agreement is
+checked before anything is timed. Times are CPU time of the process (not wall time) per sample, the
+contenders interleaved, as median and quartiles.
 """
 
 from __future__ import annotations
@@ -11,19 +18,27 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from bgfast_kernels import cpu
 from torch import Tensor, nn
 
-import bgfast
-from benchmarks.timing import interleaved
+from benchmarks.timing import interleaved, versions
+from bgfast.energies import ParticleDimer
 from bgfast.flows import RealNVP, Sequential, architecture
-from bgfast.flows.coupling import bounded
+from bgfast.flows.execution import bfloat16_is_supported
+from bgfast.ops import use_backend
+from bgfast.ops.coupling import bounded
+from bgfast.sampling.generate import generate
+from bgfast.training.cap import LinLogCap
+from bgfast.training.losses import kl_loss
 
 DIM, HIDDEN = 76, (200, 200, 200)
+BASELINE = "torch eager"
 
 
 class TextbookCoupling(nn.Module):
@@ -55,6 +70,7 @@ class TextbookFlow(nn.Module):
 
     def __init__(self, flow: Sequential) -> None:
         super().__init__()
+        self.dim = flow.dim
         self.blocks = nn.ModuleList(TextbookCoupling(b) for b in flow.flows if type(b) is RealNVP)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,81 +81,152 @@ class TextbookFlow(nn.Module):
         return z, logdet
 
 
-def draw(flow: nn.Module, z: Tensor) -> None:
-    with torch.no_grad():
-        flow(z)
+class Contender(NamedTuple):
+    """A flow with a backend of the energy."""
+
+    name: str
+    flow: Any
+    energy_backend: str
+    bfloat16: bool = False
 
 
-def train(flow: nn.Module, z: Tensor) -> None:
-    x, logdet = flow(z)
-    (x.square().sum() - logdet.sum()).backward()
-    for p in flow.parameters():
-        p.grad = None
-
-
-def measure(batch_sizes: Sequence[int], repeats: int) -> list[dict[str, Any]]:
+def contenders() -> list[Contender]:
+    """Return the contenders, all with the weights of one flow, moved away from the identity."""
     generator = torch.Generator().manual_seed(0)
     flow = architecture("R8", DIM, HIDDEN)
     with torch.no_grad():
         for p in flow.parameters():
-            p.add_(0.03 * torch.randn(p.shape, generator=generator))
-    flows = {"textbook": TextbookFlow(flow), "bgfast": flow}
-    rows = []
-    for n in batch_sizes:
+            p.add_(0.01 * torch.randn(p.shape, generator=generator))
+    textbook = TextbookFlow(flow)
+    found = [
+        Contender(BASELINE, textbook, "torch"),
+        Contender("torch eager, numba energy", textbook, "numba"),
+        Contender("bgfast", flow, "numba"),
+    ]
+    if bfloat16_is_supported():
+        found.append(Contender("bgfast, bfloat16 nets", flow, "numba", bfloat16=True))
+    return found
+
+
+def energy_backend(contender: Contender) -> Any:
+    """Return the context in which the contender's energy runs."""
+    plain = contender.energy_backend == "torch"  # the textbook flow has no ops to redirect
+    return use_backend("torch") if plain else nullcontext()
+
+
+def draw(contender: Contender, n: int) -> Tensor:
+    """Return the log-weights of ``n`` samples."""
+    with energy_backend(contender):
+        batches = generate(contender.flow, ParticleDimer(), n, seed=1, bfloat16=contender.bfloat16)
+        return torch.cat([batch.log_w for batch in batches])
+
+
+def train(contender: Contender, z: Tensor, optimizer: torch.optim.Optimizer) -> float:
+    """Take one step of KL training and return its loss."""
+    with energy_backend(contender):
+        loss = kl_loss(contender.flow, ParticleDimer(), z, 1.0, LinLogCap(1e4, 1e10)).value
+        optimizer.zero_grad()
+        loss.backward()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    torch.nn.utils.clip_grad_norm_(parameters, 100.0)
+    optimizer.step()
+    return float(loss)
+
+
+def check(found: Sequence[Contender]) -> None:
+    """Raise if the contenders do not compute the same."""
+    z = torch.randn(300, DIM, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        expected = found[0].flow(z)
+        for contender in found[1:]:
+            torch.testing.assert_close(contender.flow(z), expected, rtol=1e-3, atol=1e-3)
+    gradients = []
+    for contender in found[:3]:
+        optimizer = torch.optim.Adam(contender.flow.parameters(), lr=0.0, fused=True)
+        train(contender, z, optimizer)
+        gradients.append(torch.cat([p.grad.flatten() for p in contender.flow.parameters()]))
+    for gradient in gradients[1:]:
+        torch.testing.assert_close(gradient.norm(), gradients[0].norm(), rtol=1e-3, atol=0)
+
+
+def rows(
+    task: str, n: int, names: Sequence[str], calls: Sequence[Callable[[], Any]], repeats: int
+) -> list[dict[str, Any]]:
+    """Time ``calls`` in turns and return a row for each."""
+    times = interleaved(calls, repeats)
+    return [
+        {
+            "task": task,
+            "batch": n,
+            "contender": name,
+            "us_per_sample": median / n * 1e6,
+            "q1": q1 / n * 1e6,
+            "q3": q3 / n * 1e6,
+            "ratio": median / times[0][1],
+        }
+        for name, (q1, median, q3) in zip(names, times, strict=True)
+    ]
+
+
+def measure(n_draw: int, batches: Sequence[int], repeats: int) -> list[dict[str, Any]]:
+    """Return the rows of both tasks."""
+    found = contenders()
+    check(found)
+    table: list[dict[str, Any]] = []
+    generator = torch.Generator().manual_seed(2)
+    for n in batches:
         z = torch.randn(n, DIM, generator=generator)
-        with torch.no_grad():
-            for ours, textbook in zip(flow(z), flows["textbook"](z), strict=True):
-                torch.testing.assert_close(ours, textbook, rtol=1e-3, atol=1e-3)
-        modes = {"forward": draw, "forward+backward": train}
-        if n > 20_000:  # the activations of a training step this size need several GB
-            del modes["forward+backward"]
-        for mode, run in modes.items():
-            calls = [lambda f=f, run=run, z=z: run(f, z) for f in flows.values()]
-            times = interleaved(calls, repeats)
-            textbook_median = times[0][1]
-            for name, (q1, median, q3) in zip(flows, times, strict=True):
-                rows.append(
-                    {
-                        "mode": mode,
-                        "batch": n,
-                        "flow": name,
-                        "us_per_sample": median / n * 1e6,
-                        "q1": q1 / n * 1e6,
-                        "q3": q3 / n * 1e6,
-                        "speedup": textbook_median / median,
-                    }
-                )
-    return rows
+        calls = []
+        for contender in found[:3]:
+            # A learning rate of 0: every step does the same work on the same weights.
+            adam = torch.optim.Adam(contender.flow.parameters(), lr=0.0, fused=True)
+            calls.append(lambda c=contender, z=z, adam=adam: train(c, z, adam))
+        table += rows("KL step", n, [c.name for c in found[:3]], calls, repeats)
+    if n_draw:
+        calls = [lambda c=contender: draw(c, n_draw) for contender in found]
+        table += rows("draw + reweight", n_draw, [c.name for c in found], calls, repeats)
+    return table
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=int, nargs="+", default=[1024, 8192, 65536])
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--draw", type=int, default=100_000, help="samples to draw; 0: none")
+    parser.add_argument("--batch", type=int, nargs="*", default=[1024, 8192])
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here too")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    cpu.set_threads(arguments.threads)
 
-    versions = {
-        "bgfast": bgfast.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
+    device = {
+        **versions(),
+        "processor": processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
     }
     print("R8, 76 coordinates, hidden 200x200x200 tanh, float32")
-    print(", ".join(f"{k} {v}" for k, v in versions.items()))
-    rows = measure(arguments.batch, arguments.repeats)
-    print(f"{'mode':17} {'batch':>6} {'flow':9} {'us/sample':>9} {'quartiles':>15} {'speedup':>7}")
-    for r in rows:
+    print(", ".join(f"{k} {v}" for k, v in device.items()))
+    table = measure(arguments.draw, arguments.batch, arguments.repeats)
+    print(
+        f"{'task':16} {'batch':>7} {'contender':26} {'us/sample':>9} {'quartiles':>15} {'ratio':>6}"
+    )
+    for r in table:
         quartiles = f"{r['q1']:.1f}..{r['q3']:.1f}"
         print(
-            f"{r['mode']:17} {r['batch']:6d} {r['flow']:9} {r['us_per_sample']:9.1f} "
-            f"{quartiles:>15} {r['speedup']:7.2f}"
+            f"{r['task']:16} {r['batch']:7d} {r['contender']:26} {r['us_per_sample']:9.1f} "
+            f"{quartiles:>15} {r['ratio']:6.3f}"
         )
     if arguments.json:
-        arguments.json.write_text(json.dumps({"versions": versions, "rows": rows}, indent=2))
+        arguments.json.write_text(json.dumps({"device": device, "rows": table}, indent=2) + "\n")
+
+
+def processor() -> str:
+    """Return the processor's name."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""Throughput of every registered op for asv: items per second over op, dtype and batch size.
+"""asv: every registered op over backend, dtype and batch size, on one thread.
 
-A new op is timed as soon as it is registered: inputs come from its ``KernelSpec``.
+A new op is timed as soon as it is registered: inputs come from its ``KernelSpec``. The times (lower
+is better: what ``asv continuous`` and ``asv publish`` look for regressions in) and the rates for
+people are of one call with the gradient, where there is one, in CPU time.
 """
 
 from __future__ import annotations
@@ -16,47 +18,84 @@ from bgfast_kernels import cpu, get, names
 import bgfast.ops
 from bgfast.ops.registry import as_tensors
 
+BACKENDS = sorted({"torch", *(backend for op in names() for backend in get(op).implementations)})
+DTYPES = ["float32", "float64"]
+MOST_ROWS_TORCH = 1_000
+"""The plain torch references form all pairs."""
+
 _REPEATS = 7
-_SECONDS = 0.05
+_SECONDS = 0.02
 
 
-class Throughput:
-    """Forward (and, where there is one, gradient) of an op on one thread."""
+class OpCall:
+    """One call of an op with its gradient."""
 
-    params = (list(names()), ["float32", "float64"], [1, 1_000, 20_000])
-    param_names = ("op", "dtype", "n")
-    timeout = 120
+    def __init__(self, op: str, backend: str, dtype: str, n: int) -> None:
+        if backend != "torch" and backend not in get(op).implementations:
+            raise NotImplementedError(f"{op} has no {backend}")
+        if backend == "torch" and n > MOST_ROWS_TORCH:
+            raise NotImplementedError("too large for torch")
+        if backend == "cuda" and not torch.cuda.is_available():
+            raise NotImplementedError("no GPU")
+        self.device = "cuda" if backend == "cuda" else "cpu"
+        sample = as_tensors(get(op).sample(np.random.default_rng(0), n, np.dtype(dtype)))
+        arguments = {
+            k: v.to(self.device) if isinstance(v, torch.Tensor) else v for k, v in sample.items()
+        }
+        entry = bgfast.ops.TORCH_OPS[op]
+        self.inputs = [arguments[name].requires_grad_() for name in entry.differentiable]
+        self.function = lambda: entry.function(**arguments, backend=backend)
+        self()
 
-    def setup(self, op: str, dtype: str, n: int) -> None:
+    def __call__(self) -> None:
+        result = self.function()
+        if self.inputs:
+            torch.autograd.grad(result.sum(), self.inputs)
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+
+class OneThread:
+    """A suite on one thread, in CPU time of the process: other processes do not disturb it."""
+
+    timer = time.process_time
+    timeout = 300
+
+    def one_thread(self) -> None:
         cpu.set_threads(1)
         torch.set_num_threads(1)
-        entry = bgfast.ops.TORCH_OPS[op]
-        arguments = as_tensors(get(op).sample(np.random.default_rng(0), n, np.dtype(dtype)))
-        self.inputs = [arguments[name].requires_grad_() for name in entry.differentiable]
-        self.call = lambda: entry.function(**arguments, backend="numba")
-        self._run()
 
     def teardown(self, *parameters: Any) -> None:
         cpu.set_threads(None)
 
-    def track_items_per_second(self, op: str, dtype: str, n: int) -> float:
-        return n / self._median_seconds()
+
+class Ops(OneThread):
+    """Time and rate of a batch."""
+
+    params = (list(names()), BACKENDS, DTYPES, [1_000, 20_000])
+    param_names = ("op", "backend", "dtype", "n")
+
+    def setup(self, op: str, backend: str, dtype: str, n: int) -> None:
+        self.one_thread()
+        self.call = OpCall(op, backend, dtype, n)
+
+    def time_call(self, op: str, backend: str, dtype: str, n: int) -> None:
+        self.call()
+
+    def track_items_per_second(self, op: str, backend: str, dtype: str, n: int) -> float:
+        return n / median_seconds(self.call, time.process_time)
 
     track_items_per_second.unit = "items/s"  # type: ignore[attr-defined]
 
-    def _run(self) -> None:
-        result = self.call()
-        if self.inputs:
-            torch.autograd.grad(result.sum(), self.inputs)
 
-    def _median_seconds(self) -> float:
-        start = time.perf_counter()
-        self._run()
-        loops = max(1, int(_SECONDS / (time.perf_counter() - start)))
-        times = []
-        for _ in range(_REPEATS):
-            start = time.process_time()
-            for _ in range(loops):
-                self._run()
-            times.append((time.process_time() - start) / loops)
-        return statistics.median(times)
+def median_seconds(call: Any, clock: Any, repeats: int = _REPEATS) -> float:
+    start = clock()
+    call()
+    loops = max(1, int(_SECONDS / max(clock() - start, 1e-9)))
+    times = []
+    for _ in range(repeats):
+        start = clock()
+        for _ in range(loops):
+            call()
+        times.append((clock() - start) / loops)
+    return statistics.median(times)

@@ -61,12 +61,19 @@ def run(title: str, measure: Callable[[int], list[dict[str, Any]]]) -> None:
         rows = measure(options.repeats)
     finally:
         cpu.set_threads(threads)
-    cells = [list(rows[0]), *([_cell(v) for v in row.values()] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    for row in cells:
-        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+    print(table(rows))
     if options.json:
         options.json.write_text(json.dumps({"versions": found, "rows": rows}, indent=2) + "\n")
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return rows of the same keys as a table with a head line."""
+    cells = [list(rows[0]), *([_cell(v) for v in row.values()] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in cells
+    )
 
 
 def _cell(value: Any) -> str:

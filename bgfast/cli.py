@@ -62,10 +62,18 @@ def run(
 def sample(
     folder: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     out: Annotated[Path, typer.Option("--out", help="HDF5 file to write.")],
-    n: Annotated[int, typer.Option("--n", min=1, help="Number of samples.")] = 100_000,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            "--n-samples", "--n", min=2, help="Number of samples [100000; annealed 4096]."
+        ),
+    ] = None,
+    anneal: Annotated[
+        bool, typer.Option("--anneal", help="Carry them to the Boltzmann distribution by stages.")
+    ] = False,
     tau: Annotated[float, typer.Option("--tau", help="Relative temperature.")] = 1.0,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, max=_MAX_SEED, help="Seed of the latent vectors.")
+        int, typer.Option("--seed", min=0, max=_MAX_SEED, help="Seed of all random numbers.")
     ] = 1,
     threads: Threads = None,
     device: Device = None,
@@ -75,8 +83,13 @@ def sample(
     from bgfast.experiments.runner import sample_run
 
     with _one_line_errors():
-        sample_run(folder, out, n_samples=n, tau=tau, seed=seed, device=device)
-    Console().print(f"samples: {out}", highlight=False, soft_wrap=True)
+        sentences = sample_run(
+            folder, out, n_samples=n, tau=tau, seed=seed, anneal=anneal, device=device
+        )
+    console = Console()
+    for sentence in sentences:
+        console.print(sentence, highlight=False, soft_wrap=True)
+    console.print(f"samples: {out}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -113,6 +126,23 @@ def reference(
         results = references(what, taus)
     for value, result in results.items():
         table.add_row(f"{value:g}", str(result.delta_f), result.statement)
+    Console().print(table)
+
+
+@app.command()
+def speedup(
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished dimer or double-well run.")],
+    threads: Threads = None,
+) -> None:
+    """Compare a run's energy evaluations with local Monte Carlo and with umbrella sampling."""
+    _use_threads(threads)
+    from bgfast.experiments.runner import speed_up_of
+
+    table = Table("", "energy evaluations", box=None, header_style="bold", pad_edge=False)
+    with _one_line_errors():
+        found = speed_up_of(folder)
+    for name, value in found.rows():
+        table.add_row(name, value)
     Console().print(table)
 
 

@@ -48,6 +48,11 @@ def _attempt(name: str, check: Callable[[], str]) -> Check:
 
 
 def _kernels_agree() -> str:
+    error = _largest_error("cpu", "numba")
+    return f"ok, dimer energies agree with the torch reference to {error:.0e}"
+
+
+def _largest_error(device: str, backend: str) -> float:
     from bgfast import ops
     from bgfast.energies import ParticleDimer
 
@@ -55,17 +60,23 @@ def _kernels_agree() -> str:
     x = energy.lattice_configuration(1.5).expand(64, -1)
     noise = torch.Generator().manual_seed(0)
     x = x + 0.1 * torch.randn(x.shape, generator=noise, dtype=x.dtype)
-    with ops.use_backend("numba"):
-        fast = energy.energy(x)
+    with ops.use_backend(backend):
+        fast = energy.to(device).energy(x.to(device)).cpu()
     with ops.use_backend("torch"):
-        slow = energy.energy(x)
+        slow = energy.to("cpu").energy(x)
     error = float(((fast - slow) / slow).abs().max())
     if not error < 1e-11:
         raise RuntimeError(f"dimer energies differ from the torch reference by {error:.1e}")
-    return f"ok, dimer energies agree with the torch reference to {error:.0e}"
+    return error
 
 
 def _cuda() -> str:
+    from bgfast.ops.backend import why_no_cuda
+
+    missing = why_no_cuda()
     if not torch.cuda.is_available():
-        return f"no device: torch {torch.__version__} sees none; everything runs on the CPU"
-    return f"{torch.cuda.get_device_name()}; energies use the torch backend on it"
+        return f"{missing}; everything runs on the CPU"
+    if missing:
+        return f"{missing}; without the kernels, CUDA tensors go through plain torch"
+    error = _largest_error("cuda", "cuda")
+    return f"{torch.cuda.get_device_name()}; dimer energies agree to {error:.0e}"

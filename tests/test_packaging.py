@@ -33,6 +33,8 @@ def test_wheel_holds_exactly_the_two_packages(wheel):
     [
         "bgfast/py.typed",
         "bgfast_kernels/py.typed",
+        "bgfast_kernels/common.cuh",
+        "bgfast_kernels/dimer/energy_grad.cuh",
         "bgfast/analysis/templates/report.html.j2",
         "bgfast/experiments/presets/dimer.toml",
         "bgfast/experiments/presets/double-well.toml",
@@ -48,6 +50,7 @@ def test_wheel_holds_the_data_files(wheel, name):
         ("bgfast", ["torch", "numba"]),
         ("bgfast_kernels", ["torch", "cupy"]),
         ("bgfast.ops", ["cupy", "matplotlib"]),
+        ("bgfast_kernels.cuda_programs", ["torch", "cupy"]),
         ("bgfast.cli", ["torch", "matplotlib"]),
     ],
 )

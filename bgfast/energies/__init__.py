@@ -1,6 +1,7 @@
 """Energies a user names; each a torch module with energy, force and log_prob."""
 
 from bgfast.energies.base import Energy
+from bgfast.energies.biased import Bias, Biased
 from bgfast.energies.double_well import DoubleWell
 from bgfast.energies.mueller_brown import MuellerBrown
 from bgfast.energies.particle_dimer import ParticleDimer
@@ -12,4 +13,4 @@ ENERGIES: dict[str, type[Energy]] = {
 }
 """Systems by the name used in configuration files."""
 
-__all__ = ["ENERGIES", "DoubleWell", "Energy", "MuellerBrown", "ParticleDimer"]
+__all__ = ["ENERGIES", "Bias", "Biased", "DoubleWell", "Energy", "MuellerBrown", "ParticleDimer"]

@@ -64,6 +64,8 @@ class FlowConfig(Section):
         in every block).
     whitening
         Linear layer fitted to the training data, or none.
+    spline_bins, spline_bound
+        Bins of each spline of Q blocks, and half the width of the interval it acts on.
     """
 
     architecture: str = "R8"
@@ -71,6 +73,8 @@ class FlowConfig(Section):
     activation: Literal["tanh", "relu", "silu"] = "tanh"
     split: Literal["even-odd", "particle"] = "even-odd"
     whitening: Literal["none", "standardise", "pca", "zca"] = "none"
+    spline_bins: int = Field(8, ge=2, le=256)
+    spline_bound: float = Field(5.0, gt=0, allow_inf_nan=False)
 
     @field_validator("architecture")
     @classmethod

@@ -9,7 +9,10 @@ import numpy as np
 from torch import Tensor
 
 from bgfast.energies import ParticleDimer
+from bgfast.experiments.annealed import annealed_estimate
+from bgfast.experiments.annealed_report import annealed_sentences
 from bgfast.experiments.data import StateData
+from bgfast.experiments.dimer_anneal import draw_annealed_dimer
 from bgfast.experiments.dimer_config import DimerConfig
 from bgfast.experiments.dimer_data import (
     FlattenedData,
@@ -22,11 +25,15 @@ from bgfast.experiments.dimer_pool import POOLED_ROWS, generated_rows
 from bgfast.experiments.dimer_reference import keep_references
 from bgfast.experiments.dimer_report import analyse
 from bgfast.experiments.dimer_windows import choose_starts, simulate_windows
+from bgfast.experiments.estimates import plain_estimate, worth_sentences
 from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.pipeline import build_flow, draw, load_flow, seed_for, train, usable_device
 from bgfast.experiments.progress import Reporter
 from bgfast.flows import Flow
 from bgfast.sampling.store import read_columns
+
+DRAWN, ANNEALED = 100_000, 4096
+"""Samples of ``bgfast sample``, plain and annealed, where nothing else is said."""
 
 
 def run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
@@ -35,7 +42,7 @@ def run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
     energy = config.system.energy()
     with folder.timed("data"):
         data = _data(config, energy, folder, reporter)
-        _estimation_data(config, energy, data, folder, reporter)
+        simulated = _estimation_data(config, energy, data, folder, reporter)
     with folder.timed("training"):
         training, training_tau = frames_of(data, held_out=False)
         validation, validation_tau = frames_of(data, held_out=True)
@@ -59,6 +66,11 @@ def run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
         for tau in config.sampling.tau:
             path, seed = folder.samples_at(tau), seed_for(config.seed, f"latent {tau!r}")
             _draw(config, energy, labelled, flow, path, config.sampling.n, tau, seed, reporter)
+    if config.anneal.n_samples:
+        with folder.timed("annealing"):
+            path, seed = folder.annealed, seed_for(config.seed, "anneal")
+            flat = simulated.get(1.0)
+            draw_annealed_dimer(flow, config, energy, labelled, flat, path, 1.0, seed, reporter)
     with folder.timed("windows"):
         for tau in config.sampling.tau:
             _windows(config, energy, labelled, folder, tau, reporter)
@@ -83,16 +95,27 @@ def sample_run(
     folder: RunFolder,
     out: Path,
     *,
-    n_samples: int,
+    n_samples: int | None,
     tau: float,
     seed: int,
+    anneal: bool,
     reporter: Reporter,
-) -> None:
-    """Draw and weigh more samples from the flow of a run."""
+) -> list[str]:
+    """Draw and weigh more samples from the flow of a run; return what the weights are worth."""
     energy = config.system.energy()
     data = StateData.load(folder.data_at(config.data.main_tau), energy.dim)
     flow = load_flow(folder.path, config.training.total_steps, usable_device(config.device))
-    _draw(config, energy, data, flow, out, n_samples, tau, seed, reporter)
+    if not anneal:
+        _draw(config, energy, data, flow, out, n_samples or DRAWN, tau, seed, reporter)
+        return worth_sentences(plain_estimate(out, config.analysis))
+    simulated = None
+    if folder.estimation_at(tau).exists():
+        simulated = FlattenedData.load(folder.estimation_at(tau), energy.dim)
+    n_samples = n_samples or config.anneal.n_samples or ANNEALED
+    settings = config.anneal.model_copy(update={"n_samples": n_samples})
+    config = config.model_copy(update={"anneal": settings})
+    draw_annealed_dimer(flow, config, energy, data, simulated, out, tau, seed, reporter)
+    return annealed_sentences(annealed_estimate(out, config.analysis))
 
 
 def _draw(

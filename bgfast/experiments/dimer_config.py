@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from bgfast.energies import ParticleDimer
 from bgfast.energies.particle_dimer import PRESETS
+from bgfast.experiments.annealed import AnnealConfig
 from bgfast.experiments.config import (
     AnalysisConfig,
     FlowConfig,
@@ -125,6 +126,8 @@ class DimerConfig(RunConfig):
     reference
         Umbrella sampling to compare with: ``"compute"`` it unless it is in the cache, take it only
         if it is ``"cached"``, or ``"none"``.
+    anneal
+        Annealed samples at tau = 1.
     """
 
     experiment: Literal["dimer"]
@@ -134,6 +137,7 @@ class DimerConfig(RunConfig):
     flow: FlowConfig = FlowConfig()
     training: RunTraining
     sampling: SamplingConfig = SamplingConfig()
+    anneal: AnnealConfig = AnnealConfig()
     windows: DimerWindows = DimerWindows()
     analysis: AnalysisConfig = AnalysisConfig(bounds=(0.5, 2.5), split=1.5)
 

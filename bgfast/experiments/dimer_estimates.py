@@ -16,6 +16,7 @@ from bgfast.analysis import (
     trust,
 )
 from bgfast.energies import ParticleDimer
+from bgfast.experiments.annealed import AnnealedEstimate, annealed_estimate
 from bgfast.experiments.data import StateData
 from bgfast.experiments.dimer_config import DimerConfig
 from bgfast.experiments.dimer_pool import AGREES, PooledEstimate, generated_rows, pooled_estimate
@@ -48,6 +49,8 @@ class DimerEstimates:
         where there are any.
     references
         Relative temperature -> umbrella sampling, where there is any.
+    annealed
+        Annealed samples at tau = 1, if there are any.
     """
 
     plain: dict[float, PlainEstimate]
@@ -55,6 +58,7 @@ class DimerEstimates:
     plain_verdict: Verdict
     pooled: dict[float, PooledEstimate]
     references: dict[float, UmbrellaResult]
+    annealed: AnnealedEstimate | None = None
 
     @property
     def recommended(self) -> str:
@@ -179,4 +183,5 @@ def estimates(
     barrier = barrier_range(section, _BARRIER_HALF_WIDTH)
     at_main = plain[main]
     verdict = trust(at_main.weights, at_main.profile, barrier, at_main.state_ess)
-    return DimerEstimates(plain, main, verdict, pooled, references)
+    annealed = annealed_estimate(folder.annealed, section) if folder.annealed.exists() else None
+    return DimerEstimates(plain, main, verdict, pooled, references, annealed)

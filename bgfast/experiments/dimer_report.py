@@ -11,8 +11,10 @@ from bgfast.analysis import (
     Table,
     write_summary,
 )
+from bgfast.analysis.figures import annealing_schedule, save
 from bgfast.doctor import versions
 from bgfast.energies import ParticleDimer
+from bgfast.experiments.annealed_report import add_annealed
 from bgfast.experiments.config import to_toml
 from bgfast.experiments.data import StateData
 from bgfast.experiments.dimer_config import DimerConfig
@@ -45,6 +47,9 @@ def analyse(
     found = estimates(config, energy, simulated, flow, folder, references, reporter)
     with reporter.stage("figures", 8, "figures"):
         figures = write_figures(config, energy, data, flow, folder, found)
+        if found.annealed is not None:
+            figures["anneal"] = str(folder.figures / "anneal.png")
+            save(annealing_schedule(found.annealed.record), figures["anneal"])
     write_summary(folder.summary, dimer_summary(config, folder, found))
     _report(config, data, flow, folder, found, figures).write(folder.report)
 
@@ -77,6 +82,11 @@ def _report(
     if pooled is not None:
         _add_pool(report, pooled, figures)
     _add_plain(report, found, figures)
+    if found.annealed is not None:
+        reference = found.references.get(1.0)
+        others = [] if reference is None else [["umbrella sampling", reference.delta_f, ""]]
+        annealed = {"annealed": found.annealed}
+        add_annealed(report, "F(closed) - F(open)", annealed, figures["anneal"], others)
     report.add_section(
         "What was generated",
         "The generated configuration of median energy near each of three distances, and the "
@@ -209,6 +219,9 @@ def _estimator_table(found: DimerEstimates) -> Table:
     if (pooled := found.pooled.get(found.main)) is not None:
         level = pooled.verdict.level
         rows.insert(0, ["bidirectional", pooled.whole.delta_f, level, "generated and simulated"])
+    if (annealed := found.annealed) is not None and found.main == 1:
+        what = "generated samples, moved by stages"
+        rows.append(["annealed", annealed.delta_f, annealed.verdict.level, what])
     if (reference := found.references.get(found.main)) is not None:
         level = "good" if reference.converged else "caution"
         rows.append(["umbrella sampling", reference.delta_f, level, "simulations alone"])
@@ -234,6 +247,7 @@ def _time_table(config: DimerConfig, data: StateData, folder: RunFolder) -> Tabl
         "windows": f"{config.windows.n_windows} windows, {config.windows.walkers} walkers each",
         "reference": "umbrella sampling with replica exchange",
         "sampling": f"{config.sampling.n:,} samples at {len(config.sampling.tau)} temperature(s)",
+        "annealing": f"{config.anneal.n_samples:,} particles",
         "analysis": "estimates, figures, report",
     }
     seconds = folder.seconds()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from bgfast.analysis.summary import (
@@ -12,8 +13,10 @@ from bgfast.analysis.summary import (
     weights_entry,
 )
 from bgfast.doctor import versions
+from bgfast.experiments.annealed_report import anneal_entry
 from bgfast.experiments.dimer_config import DimerConfig
 from bgfast.experiments.dimer_estimates import Agreement, DimerEstimates
+from bgfast.experiments.dimer_evaluations import dimer_evaluations
 from bgfast.experiments.dimer_pool import PooledEstimate
 from bgfast.experiments.folder import RunFolder
 from bgfast.sampling.umbrella import UmbrellaResult
@@ -30,9 +33,11 @@ def dimer_summary(config: DimerConfig, folder: RunFolder, found: DimerEstimates)
         "log_z_is": "of one labelling of the solvent, estimated with plain weights",
         **estimators_entry(_estimators(found), found.recommended),
         **_parts(found.pooled.get(main)),
+        **({} if found.annealed is None else {"anneal": anneal_entry(found.annealed)}),
         **_reference(found.references.get(main)),
         **_agreement(found.agreement(main)),
         "temperatures": {repr(tau): _temperature(found, tau) for tau in found.plain},
+        "energy_evaluations": asdict(dimer_evaluations(config)),
         "seed": config.seed,
         "versions": versions(),
     }
@@ -44,6 +49,8 @@ def _estimators(found: DimerEstimates) -> dict[str, EstimatorResult]:
     if pooled is not None:
         whole = pooled.whole
         results["bidirectional"] = EstimatorResult(whole.delta_f, whole.profile, pooled.verdict)
+    if found.annealed is not None and found.main == 1:
+        results["annealed"] = found.annealed.result
     return results
 
 

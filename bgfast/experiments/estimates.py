@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bgfast.analysis.diagnostics import trust
 from bgfast.analysis.estimate import Estimate
 from bgfast.analysis.profiles import Profile, ProfileAccumulator
 from bgfast.analysis.weights import WeightAccumulator, WeightSummary
@@ -62,3 +63,8 @@ def barrier_range(config: AnalysisConfig, half_width: float) -> tuple[float, flo
     low, high = config.bounds
     half_width = max(half_width, (high - low) / config.n_bins)
     return config.split - half_width, config.split + half_width
+
+
+def worth_sentences(found: PlainEstimate) -> list[str]:
+    """Return what plain weights are worth, in sentences."""
+    return trust(found.weights, state_ess=found.state_ess).sentences

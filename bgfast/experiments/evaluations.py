@@ -1,9 +1,8 @@
 """How many times a run evaluated the energy, counted from what was asked for.
 
 One count is u of one configuration, with or without its force. A Monte Carlo step counts one for
-each walker; so does a sweep of single-particle moves, each of which renews one particle's share of
-the energy alone. Steps of a burn-in count. Evaluations of a reference do not: it is no part of the
-method.
+each walker; a sweep of single-particle moves counts :data:`SWEEP`. Steps of a burn-in count.
+Evaluations of a reference do not: it is no part of the method.
 """
 
 from __future__ import annotations
@@ -11,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bgfast.training.schedule import Stage, TrainingConfig
+
+SWEEP = 4
+"""A sweep moves every particle, and each move takes all its pairs at the old and the new place."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,17 @@ class EnergyEvaluations:
     training
         Generated configurations of all steps that train by energy or along R.
     sampling
-        Generated configurations that were weighed.
+        Generated configurations that were weighed, and local Monte Carlo that starts from them.
     """
 
     data: int
     training: int
     sampling: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.data + self.training + self.sampling
 
 
 def of_training(*schedules: TrainingConfig) -> int:

@@ -33,6 +33,7 @@ class RunFolder:
         self.config = self.path / "config.toml"
         self.data = self.path / "data.h5"
         self.estimation = self.path / "estimation.h5"
+        self.annealed = self.path / "annealed.h5"
         self.figures = self.path / "figures"
         self.summary = self.path / "summary.json"
         self.report = self.path / "report.html"

@@ -66,6 +66,8 @@ def build_flow(config: FlowConfig, dim: int, seed: int, data: Tensor, n_dim: int
             split=config.split,
             n_dim=n_dim,
             whitening=whitening,
+            spline_bins=config.spline_bins,
+            spline_bound=config.spline_bound,
             seed=seed,
         )
     except ValueError as error:
@@ -133,7 +135,7 @@ def load_flow(folder: Path, total_steps: int, device: torch.device | str = "cpu"
     return flow
 
 
-def _digest(flow: Flow) -> str:
+def flow_digest(flow: Flow) -> str:
     """Return a hash of the flow's numbers, to tell its samples from those of another flow."""
     digest = hashlib.sha256()
     for name, tensor in sorted(flow.state_dict().items()):
@@ -166,7 +168,7 @@ def draw(
         layout = {"x": ((energy.dim,), "f4"), "energy": ((), "f8"), "log_w": ((), "f8")}
         layout |= {name: (rows.shape[1:], rows.dtype.str) for name, rows in extra.items()}
         facts = {"tau": tau, "seed": seed, "n": config.n, "latent": config.latent, **attributes}
-        facts |= {"energy": repr(energy), "flow": _digest(flow)}
+        facts |= {"energy": repr(energy), "flow": flow_digest(flow)}
         with SampleWriter(path, layout, facts) as writer:
             batches = generate(
                 flow,

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from bgfast.energies import Energy
+from bgfast.energies import Biased, Energy
+from bgfast.experiments.annealed import AnnealedTarget, draw_annealed, flattening
 from bgfast.experiments.data import StateData
+from bgfast.experiments.estimates import plain_estimate
 from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.pipeline import build_flow, draw, load_flow, seed_for, train
 from bgfast.experiments.progress import Reporter
@@ -30,6 +32,10 @@ def run(config: QuadratureConfig, folder: RunFolder, reporter: Reporter) -> None
         _train_first(config, energy, data, network, folder, reporter)
     for model in models(config, folder):
         _train_and_draw(config, energy, data, model, folder, reporter)
+    if config.anneal.n_samples:
+        with folder.timed("annealing"):
+            for model in models(config, folder):
+                _anneal(config, energy, model, reporter)
     analyse_run(config, folder, reporter)
 
 
@@ -97,6 +103,24 @@ def _train_and_draw(
             columns=lambda x: _sample_columns(config, x),
             attributes={"system": config.experiment, "model": model.name},
         )
+
+
+def _anneal(config: QuadratureConfig, energy: Energy, model: Model, reporter: Reporter) -> None:
+    """Anneal from a model; a flat target is flattened by what its plain weights say."""
+    along, biased = config.system.reaction_coordinate, None
+    if config.anneal.bias == "flatten":
+        bias = flattening(plain_estimate(model.samples, config.analysis).profile)
+        biased = None if bias is None else Biased(energy, along, bias)
+    draw_annealed(
+        load_flow(model.folder, config.training.schedule_of(model.mode).total_steps, config.device),
+        AnnealedTarget(energy, along, biased=biased, local=energy),
+        model.annealed,
+        config.anneal,
+        1.0,
+        seed_for(config.seed, f"anneal {model.name}"),
+        f"anneal {model.name}",
+        reporter,
+    )
 
 
 def _train(

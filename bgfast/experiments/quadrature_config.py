@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from bgfast.experiments.annealed import AnnealConfig
 from bgfast.experiments.config import (
     AnalysisConfig,
     FlowConfig,
@@ -122,6 +123,8 @@ class QuadratureConfig(RunConfig):
         Architecture strings, compared side by side.
     flow
         What the networks share; its ``architecture`` is not used.
+    anneal
+        Annealed samples of every network in every mode.
     """
 
     experiment: str
@@ -131,6 +134,7 @@ class QuadratureConfig(RunConfig):
     flow: FlowConfig = FlowConfig(hidden=(100, 100))
     training: QuadratureTraining
     sampling: SamplingConfig = SamplingConfig()
+    anneal: AnnealConfig = AnnealConfig()
     analysis: AnalysisConfig
 
     @field_validator("networks")
@@ -166,13 +170,25 @@ class QuadratureConfig(RunConfig):
         return self
 
 
+class DoubleWellData(QuadratureData):
+    """Runs in both wells."""
+
+    start: tuple[Point, Point] = ((-1.8,), (1.8,))
+
+
+class MuellerBrownData(QuadratureData):
+    """Runs in the two deepest minima."""
+
+    start: tuple[Point, Point] = ((-0.5, 1.5), (0.5, 0.0))
+
+
 class DoubleWellConfig(QuadratureConfig):
     """The double well in two or more dimensions."""
 
     experiment: Literal["double-well"]
     networks: tuple[str, ...] = Field(("N10S", "R10"), min_length=1)
     system: DoubleWellSystem = DoubleWellSystem()
-    data: QuadratureData = QuadratureData(start=((-1.8,), (1.8,)))
+    data: DoubleWellData = DoubleWellData()
     analysis: AnalysisConfig = AnalysisConfig(bounds=(-2.5, 2.5), n_bins=100, split=0.0)
 
 
@@ -182,7 +198,7 @@ class DoubleWell1DConfig(QuadratureConfig):
     experiment: Literal["double-well-1d"]
     networks: tuple[str, ...] = Field(("M",), min_length=1)
     system: DoubleWell1DSystem = DoubleWell1DSystem()
-    data: QuadratureData = QuadratureData(start=((-1.8,), (1.8,)))
+    data: DoubleWellData = DoubleWellData()
     flow: FlowConfig = FlowConfig(hidden=(32,))
     analysis: AnalysisConfig = AnalysisConfig(bounds=(-2.5, 2.5), n_bins=100, split=0.0)
 
@@ -193,7 +209,7 @@ class MuellerBrownConfig(QuadratureConfig):
     experiment: Literal["mueller-brown"]
     networks: tuple[str, ...] = Field(("R8",), min_length=1)
     system: MuellerBrownSystem = MuellerBrownSystem()
-    data: QuadratureData = QuadratureData(start=((-0.5, 1.5), (0.5, 0.0)))
+    data: MuellerBrownData = MuellerBrownData()
     analysis: AnalysisConfig = AnalysisConfig(bounds=(-0.1, 1.7), n_bins=45, split=0.72)
 
 

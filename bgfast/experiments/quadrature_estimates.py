@@ -17,6 +17,7 @@ from bgfast.analysis import (
     profile_deviation,
     trust,
 )
+from bgfast.experiments.annealed import AnnealedEstimate, annealed_estimate
 from bgfast.experiments.data import StateData
 from bgfast.experiments.estimates import PlainEstimate, barrier_range, plain_estimate
 from bgfast.experiments.evaluations import EnergyEvaluations, of_training
@@ -45,6 +46,11 @@ class Model:
         """File of its samples."""
         return self.folder / "samples.h5"
 
+    @property
+    def annealed(self) -> Path:
+        """File of its annealed samples."""
+        return self.folder / "annealed.h5"
+
 
 @dataclass(frozen=True)
 class Result:
@@ -60,12 +66,15 @@ class Result:
         Of the recommended profile from the exact one; ``None`` if no bin is filled.
     evaluations
         Energy evaluations that the recommended estimate took.
+    annealed
+        How annealing went, if there was any; its result is among the estimators.
     """
 
     plain: PlainEstimate
     estimators: dict[str, EstimatorResult]
     deviation: ProfileDeviation | None
     evaluations: EnergyEvaluations
+    annealed: AnnealedEstimate | None = None
 
     @property
     def recommended(self) -> str:
@@ -93,6 +102,10 @@ def estimate(config: QuadratureConfig, data: StateData, model: Model, exact: Exa
     estimators = {"plain": EstimatorResult(difference, plain.profile, verdict)}
     if data.held_out.any():
         estimators["bidirectional"] = _bidirectional(config, data, model)
+    annealed = None
+    if model.annealed.exists():
+        annealed = annealed_estimate(model.annealed, section, "above-below")
+        estimators["annealed"] = annealed.result
     evaluations = EnergyEvaluations(
         data=n_evaluations(config),
         training=of_training(
@@ -100,11 +113,11 @@ def estimate(config: QuadratureConfig, data: StateData, model: Model, exact: Exa
         ),
         sampling=plain.weights.n,
     )
-    result = Result(plain, estimators, None, evaluations)
+    result = Result(plain, estimators, None, evaluations, annealed)
     if not np.isfinite(result.profile.f).any():
         return result
     deviation = profile_deviation(result.profile, exact.profile, f_max=config.system.f_max)
-    return Result(plain, estimators, deviation, evaluations)
+    return Result(plain, estimators, deviation, evaluations, annealed)
 
 
 def _bidirectional(config: QuadratureConfig, data: StateData, model: Model) -> EstimatorResult:

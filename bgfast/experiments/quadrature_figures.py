@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from bgfast.analysis.figures import (
     Generated,
+    annealing_schedule,
     comparison,
     densities,
     energy_surface,
@@ -66,6 +67,8 @@ def write_figures(
         )
     else:
         pictures["surface"] = _surface(system, energy, data, models, main.network)
+    if result.annealed is not None:
+        pictures["anneal"] = annealing_schedule(result.annealed.record)
     folder.figures.mkdir(exist_ok=True)
     paths = {name: str(folder.figures / f"{name}.png") for name in pictures}
     for name, figure in pictures.items():

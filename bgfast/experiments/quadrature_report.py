@@ -8,6 +8,7 @@ from bgfast.analysis import Report, Table, estimators_entry, write_summary
 from bgfast.analysis.summary import profile_entry, weights_entry
 from bgfast.doctor import versions
 from bgfast.energies import Energy
+from bgfast.experiments.annealed_report import add_annealed, anneal_entry
 from bgfast.experiments.config import to_toml
 from bgfast.experiments.data import StateData
 from bgfast.experiments.exact import Exact
@@ -23,6 +24,8 @@ _SOBOL = {
     "errors are those of independent samples, an upper bound.",
 }
 
+_AGREES = 2.5
+"""Standard errors within which an estimate agrees with the exact value."""
 _WHICH = {
     "plain": "The estimate rests on the importance weights of the generated samples.",
     "bidirectional": "The estimate pools the generated samples with walkers that were simulated in "
@@ -90,6 +93,7 @@ def _entry(result: Result) -> dict[str, Any]:
         if deviation is None
         else {"rmse": deviation.rmse, "largest": deviation.largest},
         "energy_evaluations": result.evaluations,
+        **({} if result.annealed is None else {"anneal": anneal_entry(result.annealed)}),
     }
 
 
@@ -116,7 +120,7 @@ def _report(
     report.add_headline("Pareto k", weights.pareto_k, main.name)
     report.add_section(
         f"Can {main.name} be trusted?",
-        _WHICH[result.recommended],
+        f"{_WHICH[result.recommended]}\n\n{_agreement(config, result, exact)}",
         verdict=result.estimators[result.recommended].verdict,
     )
     report.add_section(
@@ -136,6 +140,9 @@ def _report(
             *((figures[name], caption) for name, caption in _PICTURES.items() if name in figures),
         ],
     )
+    if annealed := {k: v.annealed for k, v in results.items() if v.annealed is not None}:
+        row = ["exact", f"{exact.delta_f:.4f}", f"{exact.log_z:.4f}"]
+        add_annealed(report, _difference(config), annealed, figures["anneal"], [row])
     report.add_section("Weights", figures=[(figures["weights"], f"Weights of {main.name}.")])
     report.add_section("Training", figures=[(figures["training"], f"Losses of {main.name}.")])
     report.add_section("Where the time went", table=_time_table(folder))
@@ -143,6 +150,22 @@ def _report(
     report.add_details("Configuration as run", to_toml(config))
     report.add_details("Versions", versions())
     return report
+
+
+def _agreement(config: QuadratureConfig, result: Result, exact: Exact) -> str:
+    """Compare the recommended estimate with the exact values, in words."""
+    off = result.delta_f.value - exact.delta_f
+    if result.deviation is None or not result.delta_f.stderr > 0:
+        return "Too little was sampled to compare the estimate with quadrature."
+    apart = abs(off) / result.delta_f.stderr
+    verdict = "agrees with" if apart <= _AGREES else "does not agree with"
+    return (
+        f"{_difference(config)} {verdict} quadrature: it is off by {off:+.4f} k_B T, {apart:.1f} "
+        f"times its standard error. log Z is off by "
+        f"{result.plain.weights.log_z.value - exact.log_z:+.4f}. The profile is off by "
+        f"{result.deviation.largest:.3f} k_B T at most, {result.deviation.rmse:.3f} on average "
+        f"(rms), where the exact one is below {config.system.f_max:g} k_B T."
+    )
 
 
 def _difference(config: QuadratureConfig) -> str:

@@ -16,6 +16,7 @@ from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.pipeline import usable_device
 from bgfast.experiments.progress import Reporter
 from bgfast.experiments.quadrature_config import CONFIGS
+from bgfast.experiments.speedup import SpeedUp, speed_up
 from bgfast.sampling.umbrella import UmbrellaResult
 
 
@@ -32,13 +33,14 @@ class Experiment:
     analyse
         Does the estimates and the report again, from the samples in the folder.
     sample
-        Draws more samples into a file, or ``None`` if that makes no sense for it.
+        Draws more samples into a file and returns what their weights are worth in sentences;
+        ``None`` if that makes no sense for the experiment.
     """
 
     config: type[RunConfig]
     run: Callable[[Any, RunFolder, Reporter], None]
     analyse: Callable[[Any, RunFolder, Reporter], None]
-    sample: Callable[..., None] | None = None
+    sample: Callable[..., list[str]] | None = None
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -89,13 +91,19 @@ def sample_run(
     path: Path,
     out: Path,
     *,
-    n_samples: int,
     tau: float,
     seed: int,
+    n_samples: int | None = None,
+    anneal: bool = False,
     device: str | None = None,
     reporter: Reporter | None = None,
-) -> None:
+) -> list[str]:
     """Draw samples from the flow of the run in ``path`` into ``out``; see ``bgfast sample``.
+
+    Returns
+    -------
+    list
+        What the weights are worth, in sentences.
 
     Raises
     ------
@@ -110,9 +118,17 @@ def sample_run(
     if not 0 < tau < float("inf"):
         raise UserError(f"--tau must be positive and finite, got {tau}")
     with reporter or Reporter() as shown:
-        experiment.sample(
-            config, folder, out, n_samples=n_samples, tau=tau, seed=seed, reporter=shown
+        sentences: list[str] = experiment.sample(
+            config,
+            folder,
+            out,
+            n_samples=n_samples,
+            tau=tau,
+            seed=seed,
+            anneal=anneal,
+            reporter=shown,
         )
+    return sentences
 
 
 def references(
@@ -132,6 +148,13 @@ def references(
         raise UserError(f"--tau must be positive and finite, got {bad[0]}")
     with reporter or Reporter() as shown:
         return {tau: reference_at(config, tau, shown) for tau in taus}
+
+
+def speed_up_of(path: Path, reporter: Reporter | None = None) -> SpeedUp:
+    """Compare the run in ``path`` with local Monte Carlo; see ``bgfast speedup``."""
+    folder, _, config = _finished(path, None)
+    with reporter or Reporter() as shown:
+        return speed_up(config, folder, shown)
 
 
 def preset_descriptions() -> dict[str, str]:

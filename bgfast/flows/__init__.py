@@ -4,9 +4,11 @@ from bgfast.flows.architecture import architecture, describe, from_config, n_par
 from bgfast.flows.base import Flow, Inverse, Sequential
 from bgfast.flows.coupling import NICE, RealNVP
 from bgfast.flows.density import log_prob, log_q, log_weight, prior_log_prob, prior_sample
+from bgfast.flows.execution import bfloat16_conditioners, recompute_activations
 from bgfast.flows.monotone import Monotone
 from bgfast.flows.registry import LAYERS, Layer, LayerSettings, register
 from bgfast.flows.scaling import Scaling
+from bgfast.flows.spline import SplineCoupling
 from bgfast.flows.splits import SPLITS, Permutation
 from bgfast.flows.whitening import Whitening
 
@@ -23,8 +25,10 @@ __all__ = [
     "RealNVP",
     "Scaling",
     "Sequential",
+    "SplineCoupling",
     "Whitening",
     "architecture",
+    "bfloat16_conditioners",
     "describe",
     "from_config",
     "log_prob",
@@ -33,5 +37,6 @@ __all__ = [
     "n_parameters",
     "prior_log_prob",
     "prior_sample",
+    "recompute_activations",
     "register",
 ]

@@ -29,15 +29,17 @@ def architecture(
     split: str = "even-odd",
     n_dim: int = 2,
     whitening: Whitening | None = None,
+    spline_bins: int = 8,
+    spline_bound: float = 5.0,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> Sequential:
     """Build the flow a string like ``"R8"``, ``"N10S"`` or ``"(RN)2"`` describes.
 
-    A letter is a layer (see :data:`bgfast.flows.LAYERS`; N: NICE, R: RealNVP, S: Scaling), a number
-    repeats the letter or group before it. As in the published code the string reads from x to z:
-    in "N10S" the scaling acts on z first, then come ten NICE blocks. N and R are blocks of two
-    coupling steps, so that each transforms every coordinate.
+    A letter is a layer (see :data:`bgfast.flows.LAYERS`; N: NICE, R: RealNVP, Q: spline coupling,
+    S: Scaling), a number repeats the letter or group before it. As in the published code the string
+    reads from x to z: in "N10S" the scaling acts on z first, then come ten NICE blocks. N, R and Q
+    are blocks of two coupling steps, so that each transforms every coordinate.
 
     Parameters
     ----------
@@ -59,6 +61,8 @@ def architecture(
         Coordinates per particle, for ``split="particle"``.
     whitening
         A :class:`Whitening` to put next to x; a copy of it, in ``dtype``, becomes part of the flow.
+    spline_bins, spline_bound
+        Bins of every spline of Q, and half the width of the interval it acts on.
     seed
         Seed of the splits and initial weights. The global random state is left alone.
     dtype
@@ -92,7 +96,15 @@ def architecture(
             order, n_first = halves.order, halves.n_first
         change_order(order)
         settings = LayerSettings(
-            dim, tuple(hidden), activation, activation_scale, n_first, generator, dtype
+            dim,
+            tuple(hidden),
+            activation,
+            activation_scale,
+            n_first,
+            generator,
+            dtype,
+            spline_bins,
+            spline_bound,
         )
         flows.append(layer.build(settings))
     change_order(natural)
@@ -107,6 +119,8 @@ def architecture(
         "split": split,
         "n_dim": n_dim,
         "whitening": None if whitening is None else whitening.kind,
+        "spline_bins": spline_bins,
+        "spline_bound": spline_bound,
         "seed": seed,
     }
     return Sequential(*flows, config=config)
@@ -122,6 +136,8 @@ def from_config(config: Mapping[str, Any]) -> Sequential:
     ValueError
         If a key is missing or unknown, or the dtype is unknown.
     """
+    # Flows saved before there were splines do not name these.
+    config = {"spline_bins": 8, "spline_bound": 5.0, **config}
     expected = set(inspect.signature(architecture).parameters)
     if set(config) != expected:
         wrong = sorted(expected.symmetric_difference(config))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from bgfast.flows.execution import recomputed_rows
 
 # Without autograd, rows are worked through in pieces whose activations stay in a core's cache.
 _ROWS_PER_THREAD = 2048
@@ -102,11 +106,24 @@ class Flow(nn.Module, ABC):
 
     def _in_pieces(self, rows: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
         transform = self._inverse if inverse else self._forward
-        piece = _ROWS_PER_THREAD * torch.get_num_threads()
-        if torch.is_grad_enabled() or rows.shape[0] <= piece or rows.device.type != "cpu":
+        piece = _rows_at_once(rows)
+        if piece is None or rows.shape[0] <= piece:
             return transform(rows)
+        if torch.is_grad_enabled():
+            transform = functools.partial(
+                checkpoint, transform, use_reentrant=False, preserve_rng_state=False
+            )
         values, logdets = zip(*map(transform, torch.split(rows, piece)), strict=True)
         return torch.cat(values), torch.cat(logdets)
+
+
+def _rows_at_once(rows: Tensor) -> int | None:
+    """Return the number of rows to work on at a time; all if None."""
+    if torch.compiler.is_compiling():  # the compiler decides itself what to keep
+        return None
+    if torch.is_grad_enabled():
+        return recomputed_rows()
+    return _ROWS_PER_THREAD * torch.get_num_threads() if rows.device.type == "cpu" else None
 
 
 class Sequential(Flow):

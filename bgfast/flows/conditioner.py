@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-# tanh and relu need only their result for the backward pass, and a linear layer does not need its
-# own output: working in place is exact under autograd too, and saves a pass over memory.
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": torch.tanh_,
-    "relu": torch.relu_,
-    "silu": functional.silu,
-}
+from bgfast.flows.dense import ACTIVATIONS, dense
 
 
 class Conditioner(nn.Module):
@@ -74,11 +67,9 @@ class Conditioner(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x[n, n_in]`` to ``[n, n_out]``."""
-        activate = ACTIVATIONS[self.activation]
-        *hidden, output = (cast(nn.Linear, layer) for layer in self.layers)
-        for layer in hidden:
-            x = activate(functional.linear(x, layer.weight, layer.bias))
-        return functional.linear(x, output.weight, output.bias)
+        layers = [cast(nn.Linear, layer) for layer in self.layers]
+        weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+        return dense(x, weights, biases, self.activation)
 
 
 def _linear(

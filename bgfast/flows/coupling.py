@@ -21,9 +21,12 @@ from torch import Tensor
 
 from bgfast.flows.base import Flow
 from bgfast.flows.conditioner import Conditioner
+from bgfast.flows.dense import eager_cpu
 from bgfast.flows.registry import LayerSettings, register
+from bgfast.ops import affine_coupling
+from bgfast.ops.backend import requested_backend
+from bgfast.ops.coupling import affine_coupling_
 
-S_MAX = 4.0
 # Initial weights of T's output layer, relative to Glorot's: a new flow is close to the identity.
 SHIFT_GAIN = 0.01
 
@@ -38,19 +41,12 @@ def affine_forward(z: Tensor, raw_s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]
     logdet[n]
         ``log|det dx/dz| = -sum s``.
     """
-    s = bounded(raw_s)
-    return (z - t) * torch.exp(-s), -s.sum(-1)
+    return affine_coupling(z, raw_s, t, inverse=False)
 
 
 def affine_inverse(x: Tensor, raw_s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """One affine coupling step from x to z: ``x exp(s) + t`` and ``log|det dz/dx| = sum s``."""
-    s = bounded(raw_s)
-    return torch.addcmul(t, x, torch.exp(s)), s.sum(-1)
-
-
-def bounded(raw_s: Tensor) -> Tensor:
-    """Bound a log-scale smoothly to (-S_MAX, S_MAX)."""
-    return S_MAX * torch.tanh(raw_s / S_MAX)
+    return affine_coupling(x, raw_s, t, inverse=True)
 
 
 class _CouplingBlock(Flow):
@@ -66,7 +62,9 @@ class _CouplingBlock(Flow):
         self.n_first = n_first
 
     def _halves(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        return value[:, : self.n_first], value[:, self.n_first :]
+        # Not two slices: the gradient of a split is one concatenation.
+        first, second = torch.split(value, [self.n_first, self.dim - self.n_first], -1)
+        return first, second
 
 
 class NICE(_CouplingBlock):
@@ -170,16 +168,38 @@ class RealNVP(_CouplingBlock):
         self.shift_2 = network(n1, n2, activation, SHIFT_GAIN)
 
     def _forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        if _in_place_serves(z):
+            return self._in_place(z, inverse=False)
         z1, z2 = self._halves(z)
         x1, logdet_1 = affine_forward(z1, self.scale_1(z2), self.shift_1(z2))
         x2, logdet_2 = affine_forward(z2, self.scale_2(x1), self.shift_2(x1))
         return torch.cat((x1, x2), -1), logdet_1 + logdet_2
 
     def _inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if _in_place_serves(x):
+            return self._in_place(x, inverse=True)
         x1, x2 = self._halves(x)
         z2, logdet_2 = affine_inverse(x2, self.scale_2(x1), self.shift_2(x1))
         z1, logdet_1 = affine_inverse(x1, self.scale_1(z2), self.shift_1(z2))
         return torch.cat((z1, z2), -1), logdet_1 + logdet_2
+
+    def _in_place(self, value: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
+        """Both steps on one copy of ``value``."""
+        value, logdet = value.clone(), value.new_zeros(len(value))
+        half_1, half_2 = self._halves(value)
+        steps = (
+            (half_1, half_2, self.scale_1, self.shift_1),
+            (half_2, half_1, self.scale_2, self.shift_2),
+        )
+        for half, other, scale, shift in reversed(steps) if inverse else steps:
+            affine_coupling_(half, scale(other), shift(other), logdet, inverse=inverse)
+        return value, logdet
+
+
+def _in_place_serves(value: Tensor) -> bool:
+    return (
+        not torch.is_grad_enabled() and eager_cpu(value) and requested_backend() in (None, "numba")
+    )
 
 
 @register("N", "NICE", coupling=True)

@@ -31,6 +31,8 @@ class LayerSettings:
         Source of initial weights.
     dtype
         Dtype of the parameters.
+    spline_bins, spline_bound
+        Bins and half width of the splines, for spline layers.
     """
 
     dim: int
@@ -40,6 +42,8 @@ class LayerSettings:
     n_first: int
     generator: torch.Generator
     dtype: torch.dtype
+    spline_bins: int = 8
+    spline_bound: float = 5.0
 
 
 @dataclass(frozen=True)

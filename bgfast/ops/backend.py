@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
-from bgfast_kernels import get
+from bgfast_kernels import cuda, get
 
 BACKENDS = ("torch", "numba", "cuda")
 _KERNEL_DTYPES = (torch.float32, torch.float64)
@@ -108,9 +108,23 @@ def why_not(op: str, x: torch.Tensor, backend: str) -> list[str]:
     wanted = "cuda" if backend == "cuda" else "cpu"
     if x.device.type != wanted:
         reasons.append(f"the tensor is on {x.device}, not on a {wanted} device")
-    if backend == "cuda" and not torch.cuda.is_available():
-        reasons.append(f"torch {torch.__version__} sees no CUDA device")
+    if backend == "cuda" and (missing := why_no_cuda()):
+        reasons.append(missing)
     return reasons
+
+
+def why_no_cuda() -> str:
+    """Return what the CUDA kernels lack on this machine, whatever the op; empty if nothing."""
+    reasons = []
+    if not torch.cuda.is_available():
+        build = "is a CPU build" if torch.version.cuda is None else "sees no CUDA device"
+        reasons.append(f"torch {torch.__version__} {build}")
+    if missing := cuda.why_unavailable():
+        reasons.append(missing)
+    return "; ".join(reasons)
+
+
+why_no_cuda._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _known(backend: str, source: str) -> str:

@@ -14,6 +14,7 @@ import torch
 from bgfast_kernels.dimer import DimerParameters, numba_kernels
 from torch import Tensor
 
+from bgfast.ops import dimer_cuda
 from bgfast.ops.backend import select_backend
 from bgfast.ops.dimer_reference import reference_energy, reference_energy_grad, reference_hvp
 from bgfast.ops.registry import TorchOp, register
@@ -221,6 +222,14 @@ def _hvp_cpu(x: Tensor, v: Tensor, n_solvent: int, values: list[float]) -> Tenso
     return torch.from_numpy(product.reshape(x_array.shape))
 
 
+def _energy_grad_cuda(x: Tensor, n_solvent: int, values: list[float]) -> tuple[Tensor, Tensor]:
+    return dimer_cuda.energy_grad(x, _parameters(n_solvent, tuple(values)))
+
+
+def _hvp_cuda(x: Tensor, v: Tensor, n_solvent: int, values: list[float]) -> Tensor:
+    return dimer_cuda.hvp(x, v, _parameters(n_solvent, tuple(values)))
+
+
 def _energy_grad_fake(x: Tensor, n_solvent: int, values: list[float]) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape[:-1]), x.new_empty(x.shape)
 
@@ -245,11 +254,18 @@ def _define_ops() -> Any:
     library = api.Library("bgfast", "FRAGMENT")
     library.define("dimer_energy_grad(Tensor x, int n_solvent, float[] values) -> (Tensor, Tensor)")
     library.define("dimer_hvp(Tensor x, Tensor v, int n_solvent, float[] values) -> Tensor")
-    for name, cpu, fake, vmap in (
-        ("dimer_energy_grad", _energy_grad_cpu, _energy_grad_fake, _energy_grad_vmap),
-        ("dimer_hvp", _hvp_cpu, _hvp_fake, _hvp_vmap),
+    for name, cpu, cuda, fake, vmap in (
+        (
+            "dimer_energy_grad",
+            _energy_grad_cpu,
+            _energy_grad_cuda,
+            _energy_grad_fake,
+            _energy_grad_vmap,
+        ),
+        ("dimer_hvp", _hvp_cpu, _hvp_cuda, _hvp_fake, _hvp_vmap),
     ):
         library.impl(name, cpu, "CPU")
+        library.impl(name, cuda, "CUDA")
         api.register_fake(f"bgfast::{name}", fake, lib=library)
         api.register_vmap(f"bgfast::{name}", vmap, lib=library)
     return library

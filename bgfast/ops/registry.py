@@ -38,6 +38,9 @@ class TorchOp:
     rowwise
         Whether row i of the output depends on row i of the inputs alone, so that any leading batch
         dimensions, vmap and NaN isolation make sense.
+    may_overflow
+        Whether finite inputs near the largest number may give an infinite result, as a product
+        does; otherwise every finite input gives a finite value and gradient.
     raw_calls
         Takes the arguments of ``function``, returns pairs of a ``torch.ops.bgfast`` overload and
         the positional arguments it is called with, for ``torch.library.opcheck``; no such op, no
@@ -49,6 +52,7 @@ class TorchOp:
     reference: Callable[..., Any]
     differentiable: tuple[str, ...] = ()
     rowwise: bool = True
+    may_overflow: bool = False
     raw_calls: RawCalls = _no_raw_calls
 
 

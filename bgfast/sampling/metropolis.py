@@ -67,7 +67,9 @@ class MetropolisSampler:
         width of the square a single particle is moved in.
     moves
         ``"all"``: a step moves all coordinates at once, by normal numbers. ``"particle"``: a step
-        is a sweep of single-particle moves. ``None``: ``"particle"`` if the system has it.
+        is a sweep of single-particle moves. ``"particle-palindrome"``: every other sweep of a
+        stored frame goes backwards, so that an even number of them is reversible. ``None``:
+        ``"particle"`` if the system has it.
     seed
         Seed of all walkers; each has its own stream.
     interval
@@ -239,6 +241,28 @@ class MetropolisSampler:
         bad = np.flatnonzero(~np.isfinite(u))
         if bad.size:
             raise ValueError(f"x0 must have finite energies: walker {bad[0]} has {u[bad[0]]}")
+
+
+def palindromic_moves(system: Any) -> str:
+    """Return the kind of moves of ``system`` of which an even number is reversible as a whole.
+
+    Raises
+    ------
+    TypeError
+        If there is no Monte Carlo for ``system``.
+    """
+    return "particle-palindrome" if "particle" in _monte_carlo(system).kernels else "all"
+
+
+def evaluate(system: Any, x: Array) -> tuple[Array, Array]:
+    """Return the energy and the coordinate of the moves' bias and interval, of ``x[n, dim]``.
+
+    Raises
+    ------
+    TypeError
+        If there is no Monte Carlo for ``system``.
+    """
+    return montecarlo.evaluate(_monte_carlo(system), x)
 
 
 def _monte_carlo(system: Any) -> montecarlo.System:

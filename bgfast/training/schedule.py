@@ -139,6 +139,9 @@ class TrainingConfig(BaseModel):
     max_nonfinite
         Training stops if more than this share of a step's rows, or of the steps between two lines
         of metrics, has to be left out because of NaN or infinite numbers.
+    recompute_activations
+        Compute activations anew in the backward pass: memory that does not grow with the batch, for
+        steps that take about a third longer. See :func:`bgfast.flows.recompute_activations`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -151,6 +154,7 @@ class TrainingConfig(BaseModel):
     log_every: int = Field(50, ge=1)
     checkpoint_every: int = Field(500, ge=1)
     max_nonfinite: float = Field(0.2, ge=0, lt=1)
+    recompute_activations: bool = False
 
     @field_validator("rc_bounds")
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bgfast.errors import UserError
+from bgfast.flows import recompute_activations
 from bgfast.training.batches import LatentRows, ShuffledRows, independent_seeds
 from bgfast.training.checkpoint import (
     CheckpointError,
@@ -177,7 +179,8 @@ class Trainer:
             group["lr"] = lr
         examples = self._examples(stage.batch_ml) if stage.w_ml > 0 else None
         latent = self._latent.draw(stage.batch_kl, stage.tau) if stage.generates else None
-        terms = self._objective(stage, examples, latent)
+        with recompute_activations() if self.config.recompute_activations else nullcontext():
+            terms = self._objective(stage, examples, latent)
         optimizer.zero_grad()
         terms["loss"].backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, stage.clip)

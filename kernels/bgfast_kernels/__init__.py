@@ -4,6 +4,7 @@ NumPy and numba; cupy is optional and never imported here. Importing this packag
 """
 
 from bgfast_kernels import assignment as assignment
+from bgfast_kernels import coupling as coupling
 from bgfast_kernels import dimer as dimer
 from bgfast_kernels import kde as kde
 from bgfast_kernels.spec import KernelSpec, Tolerance, get, names

@@ -81,6 +81,11 @@ CASES = {
         },
         EXACT,
     ),
+    "densities": lambda: figures.densities(
+        {"ML": generated(FULL), "KL": generated(GAPS), "none": generated(EMPTY, 0)},
+        EXACT,
+        lambda x: 0.5 * x**2,
+    ),
     "comparison, one": lambda: figures.comparison({"R10": {"ML": generated(SINGLE)}}, EXACT),
 }
 
@@ -124,6 +129,7 @@ def test_metrics_are_read_up_to_a_line_cut_off(tmp_path):
         (lambda: figures.energy_surface(len, {}), "at least one set"),
         (lambda: figures.energy_surface(len, {"a": np.ones(3)}), r"shape \[n, 2\]"),
         (lambda: figures.comparison({}, EXACT), "at least one network"),
+        (lambda: figures.densities({}, EXACT, np.square), "at least one training"),
     ],
 )
 def test_bad_input_is_named(draw, message):

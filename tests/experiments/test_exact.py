@@ -1,13 +1,14 @@
-"""Exact values of the double well, against published quadrature and an independent one."""
+"""Exact values, against published quadrature and independent ones."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from scipy.integrate import quad
+from scipy.integrate import quad, simpson
 
-from bgfast.energies import DoubleWell
-from bgfast.experiments.exact import double_well_exact
+from bgfast.energies import DoubleWell, MuellerBrown
+from bgfast.experiments.exact import double_well_exact, mueller_brown_exact
 
 
 def test_published_values():
@@ -41,3 +42,40 @@ def test_a_very_wide_well_is_integrated_to_its_end():
 def test_steep_profiles_stay_finite():
     exact = double_well_exact(DoubleWell(), 0.01, (-6.0, 6.0), 50, 0.0)
     assert np.isfinite(exact.profile.f).all()
+
+
+def mueller_brown_plane():
+    """The Mueller-Brown surface by its formula on a grid: x, y, u."""
+    x, y = np.linspace(-4, 3, 2101), np.linspace(-2, 3.5, 2201)
+    terms = np.transpose(
+        [
+            (-200, -100, -170, 15),
+            (-1, -1, -6.5, 0.7),
+            (0, 0, 11, 0.6),
+            (-10, -10, -6.5, 0.7),
+            (1, 0, -0.5, -1),
+            (0, 0.5, 1.5, 1),
+        ]
+    )
+    u = np.zeros((y.size, x.size))
+    for A, a, b, c, x0, y0 in terms:
+        dx, dy = x - x0, y[:, None] - y0
+        u += 0.1 * A * np.exp(a * dx**2 + b * dx * dy + c * dy**2)
+    return x, y, u
+
+
+@pytest.mark.parametrize("tau", [0.5, 1.0, 3.0])
+def test_mueller_brown_agrees_with_simpson_s_rule(tau):
+    x, y, u = mueller_brown_plane()
+    p = simpson(np.exp(-u / tau), x=x, axis=1)
+
+    def integral(low, high):
+        inside = (y > low - 1e-9) & (y < high + 1e-9)
+        return simpson(p[inside], x=y[inside])
+
+    exact = mueller_brown_exact(MuellerBrown(), tau, (-0.1, 1.7), 45, 0.72)
+    assert exact.log_z == pytest.approx(math.log(simpson(p, x=y)), abs=1e-9)
+    ratio = integral(0.72, 3.5) / integral(-2, 0.72)
+    assert exact.delta_f == pytest.approx(-math.log(ratio), abs=1e-7)
+    share = np.array([integral(*bin_) for bin_ in pairwise(np.linspace(-0.1, 1.7, 46))])
+    np.testing.assert_allclose(exact.profile.f, -np.log(share / share.max()), atol=1e-6)

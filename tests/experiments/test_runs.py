@@ -9,7 +9,11 @@ import sys
 import h5py
 import numpy as np
 import pytest
+import torch
 
+from bgfast.energies import ParticleDimer
+from bgfast.experiments.data import StateData
+from bgfast.experiments.dimer_anneal import DimerLabelling
 from bgfast.experiments.progress import Reporter
 from bgfast.experiments.runner import analyze_run, run_experiment, sample_run
 from bgfast.training.checkpoint import load_checkpoint
@@ -51,6 +55,13 @@ w_rc = 1.0
 n = 600
 tau = [1.0, 2.0]
 chunk = 256
+[anneal]
+n_samples = 64
+islands = 2
+cess = 0.5
+sweeps = 2
+sweeps_from = 0.0
+bias = "flatten"
 """
 
 DOUBLE_WELL = """
@@ -74,9 +85,34 @@ w_rc = 1.0
 [sampling]
 n = 500
 latent = "sobol"
+[anneal]
+n_samples = 64
+islands = 2
+cess = 0.5
+bias = "flatten"
 """
 
-TEXTS = {"dimer": DIMER, "double-well": DOUBLE_WELL}
+MUELLER_BROWN = """
+experiment = "mueller-brown"
+networks = ["R2"]
+[data]
+start = [[-0.5, 1.5], [0.5, 0.0]]
+n_steps = 200
+held_out = 2
+burn_in = 20
+[flow]
+hidden = [8]
+[[training.first]]
+steps = 3
+w_ml = 1.0
+[[training.modes.ml]]
+steps = 2
+w_ml = 1.0
+[sampling]
+n = 500
+"""
+
+TEXTS = {"dimer": DIMER, "double-well": DOUBLE_WELL, "mueller-brown": MUELLER_BROWN}
 
 
 @pytest.fixture(scope="module")
@@ -102,12 +138,15 @@ def test_a_run_leaves_summary_report_samples_and_figures(finished, name):
     folder = finished[name]
     summary = json.loads(folder.summary.read_text())
     keys = (
-        "system n seconds ess max_weight pareto_k delta_f profile nonfinite discarded seed versions"
+        "system n seconds ess max_weight pareto_k delta_f profile nonfinite discarded seed "
+        "versions estimator estimators trust"
     )
     assert set(keys.split()) <= set(summary)
     assert set(summary["seconds"]) >= {"data", "training", "sampling"}
     assert {"value", "stderr"} <= set(summary["delta_f"])
     assert {"r", "f", "stderr"} <= set(summary["profile"])
+    for key in ("delta_f", "profile"):
+        assert summary[key] == summary["estimators"][summary["estimator"]][key]
     assert "<html" in folder.report.read_text()
     assert list(folder.figures.glob("*.png"))
     assert not list(folder.path.rglob("*.part")) + list(folder.path.rglob(".*"))
@@ -177,6 +216,58 @@ def test_more_samples_can_be_drawn_from_a_finished_run(finished, tmp_path):
         assert file.attrs["tau"] == 1.5
 
 
+@pytest.mark.parametrize("name", sorted(TEXTS))
+def test_annealed_samples_join_summary_report_and_figures(finished, name):
+    folder = finished[name]
+    summary = json.loads(folder.summary.read_text())
+    assert set(summary["anneal"]) >= {"stages", "min_ess", "log_z", "log_z_stderr", "acceptance"}
+    assert summary["anneal"]["n"] == 64
+    assert "Annealed samples" in folder.report.read_text()
+    assert (folder.figures / "anneal.png").exists()
+    if name == "dimer":
+        assert set(summary["estimators"]["annealed"]) >= {"delta_f", "profile"}
+
+
+def test_annealed_rows_weigh_as_generated_ones_do(finished):
+    with h5py.File(finished["dimer"].annealed) as file:
+        rows = {column: file[column][()] for column in file}
+    assert set(rows) == {"z", "x", "energy", "log_q", "log_w", "r", "island", "discard"}
+    assert rows["z"].shape == rows["x"].shape == (64, 10)
+    energy = ParticleDimer(n_solvent=3)
+    x = torch.from_numpy(rows["x"]).double()
+    np.testing.assert_allclose(rows["energy"], energy.energy(x))
+    np.testing.assert_allclose(rows["r"], energy.dimer_distance(x))
+    data = StateData.load(finished["dimer"].data, 10)
+    kept = ~rows["discard"]
+    assert DimerLabelling(data).inside(x).numpy()[kept].all()
+    assert np.isfinite(rows["log_w"][kept]).all()
+
+
+def test_a_labelling_finds_back_every_order_of_the_particles(finished):
+    data = StateData.load(finished["dimer"].data, 10)
+    labelling = DimerLabelling(data)
+    x = data.frames(held_out=False)
+    shuffled = labelling.shuffled(x, np.random.default_rng(0))
+    energy = ParticleDimer(n_solvent=3)
+    torch.testing.assert_close(energy.energy(shuffled), energy.energy(x))
+    share = float(labelling.inside(shuffled).double().mean())
+    assert share == pytest.approx(1 / 12, abs=0.06)  # 2 orders of the dimer's, 3! of the solvent's
+    torch.testing.assert_close(labelling.canonical(shuffled), x)
+
+
+def test_annealed_samples_can_be_drawn_from_a_finished_run(finished, tmp_path):
+    out = tmp_path / "annealed.h5"
+    run = finished["dimer"].path
+    arguments = ["sample", run, "--out", out, "--anneal", "--n-samples", "32", "--seed", "4"]
+    result = bgfast(*arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "32 annealed samples in" in result.stdout
+    assert "islands" in result.stdout
+    with h5py.File(out) as file:
+        assert len(file["log_w"]) == 32
+    assert not list(tmp_path.glob("*.part"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -195,6 +286,8 @@ def test_more_samples_can_be_drawn_from_a_finished_run(finished, tmp_path):
         (["run", "dimer", "--set", "analysis.bounds=[-1.0, 2.5]"], "at least 0"),
         (["run", "dimer", "--set", "data.start=[0.4, 2.0]"], "within analysis.bounds"),
         (["run", "dimer", "--set", "flow.hidden=[0]"], "flow.hidden.0"),
+        (["run", "dimer", "--set", "anneal.sweeps=3"], "anneal.sweeps"),
+        (["run", "dimer", "--set", "anneal.cess=1.0"], "anneal.cess"),
         (["run", "double-well", "--set", "sampling.tau=[2.0]"], "tau must be [1.0]"),
         (["run", "double-well", "--set", "training.modes.first=[]"], "must not be called 'first'"),
         (["sample", "RUN", "--out", "/dev/null/x.h5"], "/dev/null"),
@@ -278,11 +371,11 @@ def test_the_seed_reaches_every_stage(finished, tmp_path):
 
 def test_more_samples_never_mix_two_flows(finished, tmp_path):
     """The rest of an interrupted draw is continued for the same flow only."""
-    from bgfast.experiments.pipeline import _digest
+    from bgfast.experiments.pipeline import flow_digest
     from bgfast.flows import architecture
 
     flows = [architecture("R1", dim=2, hidden=(4,), seed=seed) for seed in (0, 0, 1)]
-    digests = [_digest(flow) for flow in flows]
+    digests = [flow_digest(flow) for flow in flows]
     assert digests[0] == digests[1] != digests[2]
 
 

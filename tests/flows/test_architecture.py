@@ -43,7 +43,7 @@ def test_strings_of_the_slides_are_understood(spec, layers):
     ("spec", "words"),
     [
         ("", "at least one layer"),
-        ("R8X2", r"character 3, 'X': no such layer; there are M, N, R, S"),
+        ("R8X2", r"character 3, 'X': no such layer; there are M, N, Q, R, S"),
         ("r8", r"character 1, 'r': no such layer"),
         ("R 8", r"character 2, ' ': no such layer"),
         ("8R", r"character 1, '8': a number must follow"),
@@ -156,7 +156,7 @@ def test_a_checkpoint_needs_only_config_and_state(tmp_path, letter, split, kind)
 
 
 @pytest.mark.parametrize(
-    "change", [{"hiden": (3,)}, {"dtype": "float16"}, {"spec": "Q"}, {"whitening": "none"}]
+    "change", [{"hiden": (3,)}, {"dtype": "float16"}, {"spec": "X"}, {"whitening": "none"}]
 )
 def test_a_wrong_config_is_refused(change):
     config = architecture("R", 4, hidden=(3,)).config

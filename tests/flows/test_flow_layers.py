@@ -96,7 +96,8 @@ def test_dtype_is_kept_and_float32_agrees_with_float64(split, kind):
 @pytest.mark.parametrize("activation", ["tanh", "relu", "silu"])
 @pytest.mark.parametrize("letter", LAYERS)
 def test_gradients_are_right_to_second_order(letter, activation):
-    flow = make(letter, dim=3, hidden=(3,), activation=activation, activation_scale=None)
+    options = {"activation": activation, "activation_scale": None, "spline_bins": 2}
+    flow = make(letter, dim=3, hidden=(3,), **options)
     z = latent(2, dim=3).requires_grad_()
     parameters = [p.requires_grad_() for p in flow.parameters()]
     for direction in (flow.forward, flow.inverse):
@@ -106,7 +107,7 @@ def test_gradients_are_right_to_second_order(letter, activation):
 
         assert torch.autograd.gradcheck(function, (z, *parameters))
         if activation != "relu":
-            assert torch.autograd.gradgradcheck(function, (z, *parameters))
+            assert torch.autograd.gradgradcheck(function, (z, *parameters), fast_mode=True)
 
 
 def test_without_autograd_large_batches_in_pieces_change_nothing(monkeypatch):

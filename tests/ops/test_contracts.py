@@ -15,6 +15,7 @@ DTYPES = (torch.float32, torch.float64)
 ROWWISE = sorted(name for name, op in TORCH_OPS.items() if op.rowwise)
 DIFFERENTIABLE = sorted(name for name, op in TORCH_OPS.items() if op.differentiable)
 ROWWISE_DIFFERENTIABLE = sorted(set(ROWWISE) & set(DIFFERENTIABLE))
+ALWAYS_FINITE = [name for name in ROWWISE_DIFFERENTIABLE if not TORCH_OPS[name].may_overflow]
 
 every_op = pytest.mark.parametrize("name", sorted(TORCH_OPS))
 every_rowwise_op = pytest.mark.parametrize("name", ROWWISE)
@@ -133,7 +134,8 @@ def test_vmap_of_grad_is_the_gradient(name):
 
     x = rows.clone().requires_grad_()
     (expected,) = torch.autograd.grad(one(x).sum(), x)
-    assert torch.equal(torch.func.vmap(torch.func.grad(one))(rows), expected)
+    gradient = torch.func.grad(lambda row: one(row).sum())
+    assert torch.equal(torch.func.vmap(gradient)(rows), expected)
 
 
 @every_op
@@ -226,7 +228,9 @@ def test_a_nan_stays_in_its_row(name, dtype):
     others = torch.arange(40) != 17
     assert torch.equal(dirty[others], clean[others])
     if dirty.is_floating_point():
-        assert dirty[17].isnan().all()
+        expected = TORCH_OPS[name].reference(**args | {main_array(name): rows})[17].isnan()
+        assert expected.any()
+        assert torch.equal(dirty[17].isnan(), expected)
 
 
 @every_op
@@ -248,7 +252,7 @@ def everything_finite(dtype):
 
 
 @every_dtype
-@pytest.mark.parametrize("name", ROWWISE_DIFFERENTIABLE)
+@pytest.mark.parametrize("name", ALWAYS_FINITE)
 def test_no_finite_input_gives_a_value_or_gradient_that_is_not_finite(name, dtype):
     args = arguments(name, 2, dtype)
     shape = tuple(args[main_array(name)].shape)

@@ -7,7 +7,12 @@ import torch
 
 from bgfast.energies import DoubleWell, Energy
 from bgfast.flows import architecture, log_prob
+from bgfast.flows.execution import bfloat16_is_supported
 from bgfast.sampling.generate import BLOCK, generate, latent_rows
+
+needs_bfloat16 = pytest.mark.skipif(
+    not bfloat16_is_supported(), reason="this processor has no bfloat16 products in oneDNN"
+)
 
 
 class Gaussian(Energy):
@@ -85,6 +90,44 @@ def test_weights_are_float64_for_a_float32_flow():
     (batch,) = generate(flow(torch.float32), DoubleWell(), 10)
     assert batch.x.dtype == torch.float32
     assert batch.energy.dtype == batch.log_w.dtype == torch.float64
+
+
+@needs_bfloat16
+def test_draws_in_bfloat16_are_reweighted_to_the_same_averages():
+    # u = |x|^2 / 2 has Z = 2 pi and <|x|^2> = 2; the flow is far enough from it to need weights.
+    wide = architecture("R2", dim=2, hidden=(16, 16), seed=3)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for p in wide.parameters():
+            p.add_(0.15 * torch.randn(p.shape, generator=generator))
+    draws = {}
+    for bfloat16 in (False, True):
+        batches = list(generate(wide, Gaussian(), 2**17, seed=2, bfloat16=bfloat16))
+        x, log_w = (torch.cat([getattr(b, name) for b in batches]) for name in ("x", "log_w"))
+        w = log_w.exp()
+        draws[bfloat16] = x
+        for found, exact in ((w, 2 * math.pi), (w * x.square().sum(-1), 4 * math.pi)):
+            error = float(found.std()) / len(w) ** 0.5
+            assert 1e-4 < error / exact < 0.02
+            assert abs(float(found.mean()) - exact) < 4 * error
+    assert float((draws[True] - draws[False]).abs().max()) > 1e-4
+
+
+@pytest.mark.parametrize("bfloat16", [False, pytest.param(True, marks=needs_bfloat16)])
+def test_one_seed_gives_the_same_float32_samples_for_any_chunk(bfloat16):
+    wide = architecture("R2", dim=20, hidden=(64, 64), seed=3)
+    with torch.no_grad():
+        for p in wide.parameters():
+            p.add_(0.02)
+
+    class Wide(Gaussian):
+        dim = 20
+
+    whole, parts = (
+        torch.cat([b.x for b in generate(wide, Wide(), 3000, chunk=chunk, bfloat16=bfloat16)])
+        for chunk in (3000, 300)
+    )
+    torch.testing.assert_close(parts, whole, rtol=0, atol=2e-2 if bfloat16 else 1e-5)
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def test_both_kinds_of_moves_agree_in_a_fluid():
     assert max(errors) < 0.05
 
 
-@pytest.mark.parametrize("moves", ["particle", "all"])
+@pytest.mark.parametrize("moves", ["particle", "particle-palindrome", "all"])
 def test_same_bits_for_any_threads_chunks_and_split_of_walkers(moves):
     def sampler(n=5, first=0):
         return dimer_sampler(n, moves=moves, step=0.03, seed=9, first_walker=first)

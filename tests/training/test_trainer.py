@@ -285,3 +285,16 @@ def test_examples_at_several_temperatures_train_one_flow():
     torch.testing.assert_close(flow.shift, mean, rtol=0, atol=0.02)
     entropy = torch.distributions.Normal(0.0, scale * tau.sqrt()[:, None]).entropy().sum(1).mean()
     assert metrics["validation_nll"] == pytest.approx(entropy.item(), abs=0.01)
+
+
+def test_recomputed_activations_train_to_the_same_parameters():
+    stage = Stage(steps=2, w_kl=1.0, batch_kl=5000, lr=1e-2)
+    found = {}
+    for recompute in (False, True):
+        flow = AffineFlow()
+        trainer = Trainer(flow, Harmonic(), config(stage, recompute_activations=recompute))
+        trainer.run()
+        found[recompute] = (parameters(trainer), flow.forward_calls)
+    torch.testing.assert_close(found[True][0], found[False][0], rtol=1e-12, atol=1e-12)
+    # Two pieces instead of one batch, each run twice.
+    assert found[True][1] - found[False][1] == 3 * stage.steps

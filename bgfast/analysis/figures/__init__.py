@@ -1,5 +1,6 @@
 """Figures of a run. Each function returns a matplotlib Figure; :func:`save` writes it as PNG."""
 
+from bgfast.analysis.figures.annealing import annealing_schedule
 from bgfast.analysis.figures.configurations import dimer_configurations
 from bgfast.analysis.figures.densities import densities
 from bgfast.analysis.figures.double_well import Generated, comparison, energy_surface
@@ -14,6 +15,7 @@ from bgfast.analysis.figures.work import work_distributions
 
 __all__ = [
     "Generated",
+    "annealing_schedule",
     "comparison",
     "densities",
     "dimer_configurations",

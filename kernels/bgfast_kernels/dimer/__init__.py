@@ -21,7 +21,10 @@ SPEC = register(
     KernelSpec(
         name="dimer",
         summary="dimer in a repulsive Lennard-Jones fluid: energy and gradient",
-        implementations={"numba": "bgfast_kernels.dimer.numba_kernels:dimer_energy_grad"},
+        implementations={
+            "numba": "bgfast_kernels.dimer.numba_kernels:dimer_energy_grad",
+            "cuda": "bgfast_kernels.dimer.cuda_kernels:dimer_energy_grad",
+        },
         sample=lambda rng, n, dtype: {
             "x": lattice(rng, n, dtype, DimerParameters()),
             "parameters": DimerParameters(),

@@ -22,6 +22,7 @@ from bgfast_kernels import cpu, random
 from bgfast_kernels.montecarlo import dimer_energy as dimer
 from bgfast_kernels.montecarlo.scalar import far_map
 
+_HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 _NEVER = 40.0  # exp(-40) is below the resolution of the uniform number it is compared with
 
 
@@ -94,75 +95,91 @@ def all_coordinates(energy: Callable[..., Any], coordinate: Callable[..., Any], 
     return kernel
 
 
-@cpu.jit
-def dimer_particles(  # type: ignore[no-untyped-def]
-    start,
-    stop,
-    x,
-    u,
-    states,
-    tau,
-    step,
-    bias,
-    interval,
-    p,
-    n_scratch,
-    tables,
-    stride,
-    frames,
-    energies,
-    accepted,
-    drift,
-):
-    """Sweep over the dimer's particles, each moved within a square of half width ``step``.
+@functools.cache
+def dimer_particles(*, palindromic: bool = False) -> Any:
+    """Return the kernel that sweeps over the dimer's particles.
 
-    A step is a sweep; ``accepted[w]`` counts accepted moves of single particles. The running energy
-    is recomputed at every stored frame; ``drift[w]`` is the largest correction so far.
+    Each is moved within a square of half width ``step``. A step is a sweep; ``accepted[w]`` counts
+    accepted moves of single particles. The running energy is recomputed at every stored frame;
+    ``drift[w]`` is the largest correction so far.
+
+    Parameters
+    ----------
+    palindromic
+        Every other sweep of a frame goes backwards, so that an even ``stride`` of them is
+        reversible as a whole. (A sweep in one direction keeps the distribution, but is not.)
     """
-    n = x.shape[1] // 2
-    q = np.empty((4, dimer.padded(n)))
-    scratch = np.empty(n_scratch)
-    sigma = p[1]
-    for w in range(start, stop):
-        here, state = x[w], states[w]
-        dimer.load_particles(here, sigma, q)
-        unit = step[w] / 2.0**31
-        for frame in range(frames.shape[1]):
-            running = u[w]
-            for _ in range(stride):
-                for i in range(n):
-                    # Both displacements from one draw, 32 bits each, symmetric about 0.
-                    bits = random.next_uint64(state)
-                    x_new = here[2 * i] + unit * (np.float64(np.int32(bits >> np.uint64(32))) + 0.5)
-                    y_new = here[2 * i + 1] + unit * (
-                        np.float64(np.int32(bits & np.uint64(0xFFFFFFFF))) + 0.5
-                    )
-                    new_x, new_y = far_map(x_new), far_map(y_new)
-                    old_x, old_y = far_map(here[2 * i]), far_map(here[2 * i + 1])
-                    change = dimer.wall(p, new_x, new_y) - dimer.wall(p, old_x, old_y)
-                    partner = i
-                    pull = 0.0
-                    if i < 2:
-                        partner = 1 - i
-                        other_x, other_y = here[2 * partner], here[2 * partner + 1]
-                        d = math.sqrt((x_new - other_x) ** 2 + (y_new - other_y) ** 2)
-                        if not interval[w, 0] <= d <= interval[w, 1]:
-                            continue
-                        d_old = dimer.distance(here)
-                        pull = 0.5 * bias[w, 0] * (d - d_old) * (d + d_old - 2.0 * bias[w, 1])
-                        other_x, other_y = far_map(other_x), far_map(other_y)
-                        change += dimer.bond(p, new_x, new_y, other_x, other_y)
-                        change -= dimer.bond(p, old_x, old_y, other_x, other_y)
-                    change += p[0] * dimer.pair_change(i, partner, new_x / sigma, new_y / sigma, q)
-                    cost = (change + pull) / tau[w]
-                    if cost <= 0.0 or (
-                        cost < _NEVER and random.next_double(state) < math.exp(-cost)
-                    ):
-                        here[2 * i], here[2 * i + 1] = x_new, y_new
-                        q[0, i], q[1, i] = new_x / sigma, new_y / sigma
-                        running += change
-                        accepted[w] += 1
-            u[w] = dimer.energy(here, p, np.inf, scratch)
-            drift[w] = max(drift[w], abs(running - u[w]))
-            frames[w, frame] = here
-            energies[w, frame] = u[w]
+    key = "back and forth" if palindromic else "forth"
+
+    @cpu.jit(key=key)
+    def kernel(  # type: ignore[no-untyped-def]
+        start,
+        stop,
+        x,
+        u,
+        states,
+        tau,
+        step,
+        bias,
+        interval,
+        p,
+        n_scratch,
+        tables,
+        stride,
+        frames,
+        energies,
+        accepted,
+        drift,
+    ):
+        n = x.shape[1] // 2
+        q = np.empty((4, dimer.padded(n)))
+        scratch = np.empty(n_scratch)
+        sigma = p[1]
+        for w in range(start, stop):
+            here, state = x[w], states[w]
+            dimer.load_particles(here, sigma, q)
+            unit = step[w] / 2.0**31
+            for frame in range(frames.shape[1]):
+                running = u[w]
+                for sweep in range(stride):
+                    back = palindromic and sweep % 2 == 1
+                    for k in range(n):
+                        i = n - 1 - k if back else k
+                        # Both displacements from one draw, 32 bits each, symmetric about 0.
+                        bits = random.next_uint64(state)
+                        high, low = np.int32(bits >> _HALF), np.int32(bits & _LOW)
+                        x_new = here[2 * i] + unit * (np.float64(high) + 0.5)
+                        y_new = here[2 * i + 1] + unit * (np.float64(low) + 0.5)
+                        new_x, new_y = far_map(x_new), far_map(y_new)
+                        old_x, old_y = far_map(here[2 * i]), far_map(here[2 * i + 1])
+                        change = dimer.wall(p, new_x, new_y) - dimer.wall(p, old_x, old_y)
+                        partner = i
+                        pull = 0.0
+                        if i < 2:
+                            partner = 1 - i
+                            other_x, other_y = here[2 * partner], here[2 * partner + 1]
+                            d = math.sqrt((x_new - other_x) ** 2 + (y_new - other_y) ** 2)
+                            if not interval[w, 0] <= d <= interval[w, 1]:
+                                continue
+                            d_old = dimer.distance(here)
+                            pull = 0.5 * bias[w, 0] * (d - d_old) * (d + d_old - 2.0 * bias[w, 1])
+                            other_x, other_y = far_map(other_x), far_map(other_y)
+                            change += dimer.bond(p, new_x, new_y, other_x, other_y)
+                            change -= dimer.bond(p, old_x, old_y, other_x, other_y)
+                        change += p[0] * dimer.pair_change(
+                            i, partner, new_x / sigma, new_y / sigma, q
+                        )
+                        cost = (change + pull) / tau[w]
+                        if cost <= 0.0 or (
+                            cost < _NEVER and random.next_double(state) < math.exp(-cost)
+                        ):
+                            here[2 * i], here[2 * i + 1] = x_new, y_new
+                            q[0, i], q[1, i] = new_x / sigma, new_y / sigma
+                            running += change
+                            accepted[w] += 1
+                u[w] = dimer.energy(here, p, np.inf, scratch)
+                drift[w] = max(drift[w], abs(running - u[w]))
+                frames[w, frame] = here
+                energies[w, frame] = u[w]
+
+    return kernel

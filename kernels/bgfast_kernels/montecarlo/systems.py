@@ -158,10 +158,11 @@ def dimer(parameters: DimerParameters) -> System:
         n_scratch=dimer_energy.scratch_size(n),
         evaluate=metropolis.evaluate(energy, coordinate, "dimer"),
         kernels={
-            "particle": metropolis.dimer_particles,
+            "particle": metropolis.dimer_particles(),
+            "particle-palindrome": metropolis.dimer_particles(palindromic=True),
             "all": metropolis.all_coordinates(energy, coordinate, "dimer"),
         },
-        moves_per_step={"particle": n, "all": 1},
+        moves_per_step={"particle": n, "particle-palindrome": n, "all": 1},
     )
 
 

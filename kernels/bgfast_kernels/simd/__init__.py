@@ -20,23 +20,42 @@ from bgfast_kernels.simd.arithmetic import (
     smaller,
     where_less,
 )
+from bgfast_kernels.simd.exponential import exp, expm1
 from bgfast_kernels.simd.lanes import WIDTH_BYTES, Lanes, lanes_in
-from bgfast_kernels.simd.memory import load, prefetch, spread, store, transpose_tile
+from bgfast_kernels.simd.memory import (
+    fill,
+    load,
+    load_between,
+    prefetch,
+    spread,
+    store,
+    store_between,
+    transpose_tile,
+)
+from bgfast_kernels.simd.transcendental import exponential, log_one_plus, logarithm
 
 __all__ = [
     "WIDTH_BYTES",
     "Lanes",
     "any_less",
+    "exp",
+    "expm1",
+    "exponential",
+    "fill",
     "fma",
     "lanes_in",
     "larger",
     "load",
+    "load_between",
+    "log_one_plus",
+    "logarithm",
     "prefetch",
     "reciprocal",
     "root",
     "smaller",
     "spread",
     "store",
+    "store_between",
     "transpose_tile",
     "where_less",
 ]

@@ -47,6 +47,66 @@ def spread(typing_context: Any, array: Any, index: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def fill(typing_context: Any, array: Any, value: Any) -> Any:
+    """Return a vector of the array's dtype whose every lane is the number ``value``."""
+    lanes = Lanes(array.dtype)
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return splat(context, builder, lanes, context.cast(builder, values[1], value, lanes.dtype))
+
+    return lanes(array, value), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load_between(
+    typing_context: Any, array: Any, offset: Any, first: Any, last: Any, otherwise: Any
+) -> Any:
+    """Return ``array[offset + lane]`` in the lanes ``first <= lane < last``, else ``otherwise``.
+
+    Memory of the other lanes is not touched; it need not belong to the array.
+    """
+    lanes = Lanes(array.dtype)
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        address = _address(context, builder, array, lanes, *values[:2])
+        mask = _between(builder, lanes, *values[2:4])
+        kind = values[4].type
+        align = ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(kind, [address.type, align, mask.type, kind]),
+            f"llvm.masked.load.v{lanes.count}{_suffix(kind)}.p0",
+        )
+        width = WIDTH_BYTES // lanes.count
+        return builder.call(function, [address, align(width), mask, values[4]])
+
+    return lanes(array, types.intp, types.intp, types.intp, lanes), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store_between(
+    typing_context: Any, array: Any, offset: Any, first: Any, last: Any, vector: Any
+) -> Any:
+    """Set ``array[offset + lane]`` in the lanes ``first <= lane < last`` alone."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        address = _address(context, builder, array, vector, *values[:2])
+        mask = _between(builder, vector, *values[2:4])
+        kind = values[4].type
+        align = ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [kind, address.type, align, mask.type]),
+            f"llvm.masked.store.v{vector.count}{_suffix(kind)}.p0",
+        )
+        width = WIDTH_BYTES // vector.count
+        builder.call(function, [values[4], address, align(width), mask])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, types.intp, vector), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def prefetch(typing_context: Any, array: Any, offset: Any) -> Any:
     """Fetch the cache line of ``array[offset]``; any offset is allowed."""
 
@@ -103,6 +163,24 @@ def _address(
 ) -> Any:
     data = context.make_array(array_type)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [offset]), context.get_value_type(lanes).as_pointer())
+
+
+def _between(builder: Any, lanes: Lanes, first: Any, last: Any) -> Any:
+    """Emit the mask of the lanes ``first <= lane < last``."""
+    integer = ir.IntType(32)
+    undefined = ir.Constant(ir.VectorType(integer, lanes.count), ir.Undefined)
+    number = ir.Constant(undefined.type, list(range(lanes.count)))
+
+    def everywhere(value: Any) -> Any:
+        single = builder.insert_element(undefined, builder.trunc(value, integer), integer(0))
+        return builder.shuffle_vector(single, undefined, shuffle_mask([0] * lanes.count))
+
+    above = builder.icmp_signed(">=", number, everywhere(first))
+    return builder.and_(above, builder.icmp_signed("<", number, everywhere(last)))
+
+
+def _suffix(kind: Any) -> str:
+    return "f32" if isinstance(kind.element, ir.FloatType) else "f64"
 
 
 def _load(builder: Any, address: Any) -> Any:

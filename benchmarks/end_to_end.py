@@ -1,0 +1,82 @@
+"""asv: what a user waits for, on all cores in wall-clock time: training steps, drawing, weighing.
+
+The flow is R8 with networks of 3 x 200, the energy the dimer's (38 particles).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.peers import same_weights
+from benchmarks.throughput import DTYPES, median_seconds
+from bgfast.analysis.weights import WeightAccumulator
+from bgfast.energies import ParticleDimer
+from bgfast.flows import Sequential
+from bgfast.sampling.generate import generate
+from bgfast.training import LinLogCap, kl_loss
+
+DTYPE = {"float32": torch.float32, "float64": torch.float64}
+
+
+def training_step(flow: Sequential, n: int) -> Callable[[], None]:
+    """Return a step of KL training: draw, loss, gradient, Adam's update."""
+    dimer, cap = ParticleDimer(), LinLogCap(1000.0)
+    optimizer = torch.optim.Adam(flow.parameters(), lr=1e-6, foreach=True)
+    generator = torch.Generator().manual_seed(0)
+
+    def step() -> None:
+        z = torch.randn(n, flow.dim, generator=generator, dtype=flow.dtype)
+        optimizer.zero_grad()
+        kl_loss(flow, dimer, z, 1.0, cap).value.backward()
+        optimizer.step()
+
+    return step
+
+
+def draw_and_reweight(flow: Sequential, n: int) -> float:
+    """Return the effective sample size of ``n`` draws."""
+    weights = WeightAccumulator()
+    for batch in generate(flow, ParticleDimer(), n):
+        weights.update(batch.log_w)
+    return weights.result().ess
+
+
+class KLStep:
+    """A step of KL training."""
+
+    params = (DTYPES, [1024, 8192])
+    param_names = ("dtype", "n")
+    timeout = 300
+
+    def setup(self, dtype: str, n: int) -> None:
+        self.step = training_step(same_weights.make_flow().to(DTYPE[dtype]), n)
+
+    def time_step(self, dtype: str, n: int) -> None:
+        self.step()
+
+    def track_samples_per_second(self, dtype: str, n: int) -> float:
+        return n / median_seconds(self.step, time.perf_counter, repeats=3)
+
+    track_samples_per_second.unit = "samples/s"  # type: ignore[attr-defined]
+
+
+class DrawAndReweight:
+    """Random numbers, flow, energies, weights, effective sample size."""
+
+    params = (DTYPES, [1_000, 100_000])
+    param_names = ("dtype", "n")
+    timeout = 600
+    repeat = (3, 5, 60.0)
+    warmup_time = 0.0  # a hundred thousand draws are long enough
+
+    def setup(self, dtype: str, n: int) -> None:
+        if dtype == "float64" and n > 1_000:
+            raise NotImplementedError("float32 is what one draws in")
+        self.flow = same_weights.make_flow().to(DTYPE[dtype])
+        draw_and_reweight(self.flow, 256)
+
+    def time_draw(self, dtype: str, n: int) -> None:
+        draw_and_reweight(self.flow, n)

@@ -1,0 +1,262 @@
+"""One table of the CUDA kernels on this machine's GPU: errors, times, shares of the bound.
+
+    python -m benchmarks.gpu_report [--quick] [--json FILE]
+
+Times are medians over CUDA events, the calls rotating over buffers larger than the cache; ``graph``
+is the time of one call replayed in a CUDA graph, ``eager`` and ``compiled`` how many times faster
+the kernel is than the same formula in torch and in torch.compile on the same card. ``bound`` is the
+share of the larger of the memory time (at the measured copy bandwidth) and the issue time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from bgfast_kernels.dimer import DimerParameters, cuda_kernels, lattice
+from bgfast_kernels.dimer.cuda_kernels import Mapping
+from torch import Tensor
+
+from benchmarks import timing
+from benchmarks.gpu_timing import Call, Card, CudaClock, buffer_sets
+from bgfast.ops import dimer_energy_grad, dimer_hvp, kde_log_density
+from bgfast.ops.backend import why_no_cuda
+from bgfast.ops.cuda import dtype_name, place
+from bgfast.ops.dimer_reference import reference_energy_grad, reference_hvp
+
+SIZES = (100, 1_000, 10_000, 100_000, 1_000_000)
+MAPPINGS = (
+    *(Mapping("symmetric", lanes) for lanes in (2, 4, 8, 16)),
+    *(Mapping("gather", lanes) for lanes in (4, 8)),
+)
+PARAMETERS = DimerParameters()
+_PAIRS = PARAMETERS.n_particles * (PARAMETERS.n_particles - 1) // 2 - 1
+_MOST_EAGER = 100_000  # rows plain torch has memory for
+_CHECKED = 61  # rows compared with float64
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kernel to be measured.
+
+    Parameters
+    ----------
+    kernel, variant
+        For the table.
+    dtype
+        Of the inputs.
+    inputs
+        ``inputs(n)`` -> tensors on the device.
+    call
+        Enqueues the kernel on the inputs and returns its outputs.
+    reference
+        The same in plain torch.
+    bytes, flops, instructions
+        Per row: memory read and written, arithmetic, and issued instructions at least.
+    compare
+        Whether to time the reference, too.
+    """
+
+    kernel: str
+    variant: str
+    dtype: torch.dtype
+    inputs: Callable[[int], tuple[Tensor, ...]]
+    call: Callable[..., tuple[Tensor, ...]]
+    reference: Callable[..., tuple[Tensor, ...]]
+    bytes: float
+    flops: float
+    instructions: float
+    compare: bool
+
+
+def cases(device: torch.device) -> Iterator[Case]:
+    """Yield every kernel and mapping."""
+    for dtype in (torch.float32, torch.float64):
+        size = dtype.itemsize
+        usual = cuda_kernels.mapping(PARAMETERS.n_particles, str(dtype).removeprefix("torch."))
+        for mapping in MAPPINGS:
+            yield Case(
+                kernel="dimer energy+gradient",
+                variant=f"{mapping.kind}-{mapping.lanes}" + " *" * (mapping == usual),
+                dtype=dtype,
+                inputs=lambda n, dtype=dtype: (_configurations(n, dtype, device),),
+                call=lambda x, mapping=mapping: _mapped_energy_grad(x, mapping),
+                reference=lambda x: reference_energy_grad(x, PARAMETERS),
+                bytes=(2 * PARAMETERS.dim + 1) * size,
+                flops=15.0 * _PAIRS,
+                instructions=13.0 * _PAIRS,
+                compare=mapping == usual,
+            )
+        yield Case(
+            kernel="dimer Hessian product",
+            variant=f"{usual.kind}-{usual.lanes} *",
+            dtype=dtype,
+            inputs=lambda n, dtype=dtype: tuple(
+                _configurations(n, dtype, device, seed) for seed in (0, 1)
+            ),
+            call=lambda x, v: (dimer_hvp(x, v, PARAMETERS, backend="cuda"),),
+            reference=lambda x, v: (reference_hvp(x, v, PARAMETERS),),
+            bytes=3 * PARAMETERS.dim * size,
+            flops=29.0 * _PAIRS,
+            instructions=26.0 * _PAIRS,
+            compare=True,
+        )
+
+
+def _configurations(n: int, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Tensor:
+    rows = lattice(np.random.default_rng(seed), min(n, 1000), np.float64, PARAMETERS)
+    x = torch.from_numpy(rows).to(device, dtype)
+    return x.repeat(-(-n // len(x)), 1)[:n].contiguous()
+
+
+def _mapped_energy_grad(x: Tensor, mapping: Mapping) -> tuple[Tensor, Tensor]:
+    u, grad = x.new_empty(len(x)), torch.empty_like(x)
+    addresses = (x.data_ptr(), len(x), PARAMETERS, dtype_name(x), u.data_ptr(), grad.data_ptr())
+    cuda_kernels.dimer_energy_grad(*addresses, **place(x), chosen=mapping)
+    return u, grad
+
+
+def measure(
+    chosen: Sequence[Case], sizes: Sequence[int], repeats: int, clock: Any, card: Card
+) -> list[dict[str, Any]]:
+    """Return the rows of the table."""
+    return [_row(case, n, repeats, clock, card) for case in chosen for n in sizes]
+
+
+def _row(case: Case, n: int, repeats: int, clock: Any, card: Card) -> dict[str, Any]:
+    first = case.inputs(n)
+    n_sets = buffer_sets(int(case.bytes * n), card)
+    sets = [first, *(tuple(t.clone() for t in first) for _ in range(n_sets - 1))]
+    calls: list[Call] = [lambda s=s: case.call(*s) for s in sets]  # type: ignore[misc]
+    seconds = clock.per_call(calls, repeats)
+    graph = clock.per_replay(calls, repeats)
+    best = min(seconds, graph)
+    eager = compiled = None
+    if case.compare and n <= _MOST_EAGER:
+        eager = clock.per_call([lambda: case.reference(*first)], max(3, repeats // 5)) / seconds
+        compiled = _compiled_seconds(case, first, clock, max(3, repeats // 5))
+        compiled = None if compiled is None else compiled / seconds
+    return {
+        "kernel": case.kernel,
+        "mapping": case.variant,
+        "dtype": str(case.dtype).removeprefix("torch."),
+        "B": n,
+        "error": _error(case, first),
+        "us": 1e6 * seconds,
+        "graph us": 1e6 * graph,
+        "rows/s": n / best,
+        "GB/s": 1e-9 * case.bytes * n / best,
+        "GFLOP/s": 1e-9 * case.flops * n / best,
+        "bound": card.bound(case.bytes * n, case.instructions * n) / best,
+        "eager": _number(eager),
+        "compiled": _number(compiled),
+    }
+
+
+def _number(value: float | None) -> float | str:
+    return "-" if value is None else value
+
+
+def _error(case: Case, inputs: tuple[Tensor, ...]) -> float:
+    """Return the largest error of some rows, relative to the largest number of the row."""
+    some = tuple(t[:_CHECKED] for t in inputs)
+    worst = 0.0
+    exact = case.reference(*(t.double().cpu() for t in some))
+    for found, expected in zip(case.call(*some), exact, strict=True):
+        rows = expected.reshape(len(expected), -1)
+        off = (found.double().cpu().reshape(rows.shape) - rows).abs().amax(1)
+        worst = max(worst, float((off / rows.abs().amax(1)).max()))
+    return worst
+
+
+def _compiled_seconds(
+    case: Case, inputs: tuple[Tensor, ...], clock: Any, repeats: int
+) -> float | None:
+    try:
+        function = torch.compile(case.reference)
+        seconds: float = clock.per_call([lambda: function(*inputs)], repeats)
+    except Exception as error:  # a formula torch.compile cannot take is no reason to stop
+        print(f"torch.compile of {case.kernel}: {type(error).__name__}", file=sys.stderr)
+        return None
+    return seconds
+
+
+def overheads(device: torch.device, clock: Any, repeats: int) -> dict[str, float]:
+    """Return microseconds for which the host is busy with one call at B = 1, through torch."""
+    x = _configurations(1, torch.float32, device)
+    points = torch.linspace(0, 1, 1000, device=device)
+    calls: dict[str, Call] = {
+        "dimer_energy_grad": lambda: dimer_energy_grad(x, PARAMETERS, backend="cuda"),
+        "kde_log_density of 1000 points": lambda: kde_log_density(points, 0.05),
+        "an empty torch op": lambda: torch.empty_like(x),
+    }
+    return {name: 1e6 * clock.host_seconds(call, repeats) for name, call in calls.items()}
+
+
+def arguments(command: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="benchmarks.gpu_report", description=__doc__)
+    parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="batch sizes, 1e3,1e5")
+    parser.add_argument("--repeats", type=int, default=25)
+    parser.add_argument("--quick", action="store_true", help="the usual mapping in float32 alone")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here too")
+    options = parser.parse_args(command)
+    try:
+        options.sizes = [int(float(size)) for size in options.sizes.split(",")]
+        if min(options.sizes) < 1 or options.repeats < 1:
+            raise ValueError
+    except ValueError:
+        parser.error("--sizes must be positive numbers with commas, --repeats positive")
+    return options
+
+
+def main(command: Sequence[str] | None = None) -> int:
+    """Print the table; return 1 where there is no GPU."""
+    options = arguments(command)
+    if missing := why_no_cuda():
+        print(f"this report needs a GPU: {missing}", file=sys.stderr)
+        return 1
+    device, clock = torch.device("cuda", torch.cuda.current_device()), CudaClock()
+    card = clock.card()
+    chosen = list(cases(device))
+    if options.quick:
+        chosen = [c for c in chosen if c.dtype == torch.float32 and "*" in c.variant]
+    found = {**timing.versions(), **gpu_versions()}
+    print(f"{card.name}, copy {1e-9 * card.copy_bandwidth:.0f} GB/s")
+    print(", ".join(f"{name} {version}" for name, version in found.items()))
+    rows = measure(chosen, options.sizes, options.repeats, clock, card)
+    print(timing.table(rows))
+    host = overheads(device, clock, options.repeats)
+    print("host, B = 1:", ", ".join(f"{name} {us:.1f} us" for name, us in host.items()))
+    if options.json:
+        report = {"card": vars(card), "versions": found, "rows": rows, "host us": host}
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    return 0
+
+
+def gpu_versions() -> dict[str, str]:
+    """Return the versions of driver and CUDA that a timing depends on."""
+    from importlib import metadata
+
+    packages = [d.name for d in metadata.distributions() if d.name.startswith("cupy")]
+    return {
+        "CUDA of torch": str(torch.version.cuda),
+        "driver": ".".join(map(str, _driver())),
+        **{name: metadata.version(name) for name in packages},
+    }
+
+
+def _driver() -> tuple[int, int]:
+    number = torch._C._cuda_getDriverVersion() if torch.cuda.is_available() else 0
+    return number // 1000, number % 1000 // 10
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

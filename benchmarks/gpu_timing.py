@@ -1,0 +1,111 @@
+"""Timing on a GPU: CUDA events over rotating buffers, graph replay, the card's own limits."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+Call = Callable[[], Any]
+
+_MOST_SETS = 64
+_ISSUED_PER_CLOCK = 128  # thread instructions a multiprocessor issues: four warps of 32
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a card can do at most.
+
+    Parameters
+    ----------
+    name
+        As the driver calls it.
+    copy_bandwidth
+        Measured, bytes read plus bytes written per second.
+    issue_rate
+        Thread instructions per second, all multiprocessors.
+    cache_bytes
+        Size of the level-2 cache.
+    """
+
+    name: str
+    copy_bandwidth: float
+    issue_rate: float
+    cache_bytes: int
+
+    def bound(self, bytes_moved: float, instructions: float) -> float:
+        """Return the seconds below which nothing can move and issue that much."""
+        return max(bytes_moved / self.copy_bandwidth, instructions / self.issue_rate)
+
+
+class CudaClock:
+    """Times calls that enqueue work on the current stream of the current device."""
+
+    def card(self) -> Card:
+        """Measure the card this process uses."""
+        properties = torch.cuda.get_device_properties()
+        clock = 1e3 * float(getattr(properties, "clock_rate", 0)) or float("inf")
+        size = 1 << 30
+        source = torch.empty(size, dtype=torch.uint8, device="cuda")
+        target = torch.empty_like(source)
+        seconds = self.per_call([lambda: target.copy_(source)], 20)
+        return Card(
+            name=properties.name,
+            copy_bandwidth=2 * size / seconds,
+            issue_rate=properties.multi_processor_count * _ISSUED_PER_CLOCK * clock,
+            cache_bytes=properties.L2_cache_size,
+        )
+
+    def per_call(self, calls: Sequence[Call], repeats: int) -> float:
+        """Return the median seconds of one call, over ``repeats`` rounds of all of them."""
+        return self._median(lambda: [call() for call in calls], len(calls), repeats)
+
+    def per_replay(self, calls: Sequence[Call], repeats: int) -> float:
+        """Return the same with all calls in one CUDA graph."""
+        self._warm_up(lambda: [call() for call in calls])
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            kept = [call() for call in calls]
+        seconds = self._median(graph.replay, len(calls), repeats)
+        del kept
+        return seconds
+
+    def host_seconds(self, call: Call, repeats: int) -> float:
+        """Return the median seconds for which one call keeps the host busy."""
+        self._warm_up(call)
+        times = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - start)
+            torch.cuda.synchronize()
+        return statistics.median(times)
+
+    def _median(self, run: Call, n_calls: int, repeats: int) -> float:
+        self._warm_up(run)
+        times = []
+        for _ in range(repeats):
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            run()
+            end.record()
+            end.synchronize()
+            times.append(1e-3 * start.elapsed_time(end) / n_calls)
+        return statistics.median(times)
+
+    def _warm_up(self, run: Call) -> None:
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                run()
+        torch.cuda.synchronize()
+
+
+def buffer_sets(bytes_per_set: int, card: Card) -> int:
+    """Return how many sets of buffers to rotate so that no call finds its own in the cache."""
+    return max(1, min(_MOST_SETS, -(-2 * card.cache_bytes // max(1, bytes_per_set))))

@@ -1,0 +1,151 @@
+"""The ratios bgfast aims at, measured: ``python -m benchmarks.ratios``.
+
+Two-thread speed-up of every registered op (its gradient included) and of the end-to-end runs, the
+Hessian-vector product against the gradient, and relabelling of 1e5 frames on all cores. Contenders
+take turns; wall-clock medians over the repetitions. Leave ``OMP_PROC_BIND`` unset: it would tie the
+thread pool to one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from bgfast_kernels import cpu, names
+from bgfast_kernels.dimer import DimerParameters, lattice
+
+from benchmarks import machine, scaling
+from benchmarks.end_to_end import draw_and_reweight, training_step
+from benchmarks.peers import same_weights
+from benchmarks.throughput import OpCall
+from bgfast.ops import dimer_energy_grad, dimer_hvp
+
+Call = Callable[[], Any]
+_LEAST_SECONDS = 0.05
+
+
+def seconds(calls: Sequence[Call], repeats: int, warm: bool = True) -> list[list[float]]:
+    """Return the wall-clock times of calls that take turns, after one warm-up each."""
+    loops = []
+    for call in calls:
+        call()
+        start = time.perf_counter()
+        if warm:
+            call()
+        loops.append(max(1, int(_LEAST_SECONDS / max(time.perf_counter() - start, 1e-6))))
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(repeats):
+        for call, n, found in zip(calls, loops, times, strict=True):
+            start = time.perf_counter()
+            for _ in range(n):
+                call()
+            found.append((time.perf_counter() - start) / n)
+    return times
+
+
+def with_threads(n: int, call: Call) -> Call:
+    def run() -> None:
+        cpu.set_threads(n)
+        torch.set_num_threads(n)
+        call()
+
+    return run
+
+
+def row(what: str, above: list[float], below: list[float], goal: str) -> dict[str, Any]:
+    """Return the ratio of two contenders: its median and quartiles over the repetitions."""
+    pairs = [a / b for a, b in zip(above, below, strict=True)]
+    q1, median, q3 = statistics.quantiles(pairs, n=4, method="inclusive")
+    return {
+        "what": what,
+        "ratio": median,
+        "q1": q1,
+        "q3": q3,
+        "goal": goal,
+        "seconds": [statistics.median(above), statistics.median(below)],
+    }
+
+
+def thread_rows(quick: bool, repeats: int) -> list[dict[str, Any]]:
+    rows = []
+    for n in (256,) if quick else (10_000, 100_000):
+        for name in names():
+            call = OpCall(name, "numba", "float32", n)
+            one, two = seconds([with_threads(k, call) for k in (1, 2)], repeats)
+            rows.append(row(f"{name}, B = {n:,}: one thread / two", one, two, ">= 1.7"))
+    flow = same_weights.make_flow((32, 32)) if quick else same_weights.make_flow()
+    n = 256 if quick else 10_000
+    runs = {
+        "draw + reweight": lambda: draw_and_reweight(flow, n),
+        "KL step": training_step(flow, n),
+    }
+    for name, run in runs.items():
+        one, two = seconds([with_threads(k, run) for k in (1, 2)], min(3, repeats), warm=quick)
+        rows.append(row(f"{name} R8, B = {n:,}: one thread / two", one, two, ""))
+    return rows
+
+
+def hvp_rows(quick: bool, repeats: int) -> list[dict[str, Any]]:
+    parameters = DimerParameters()
+    rows = []
+    for dtype in (torch.float32, torch.float64):
+        n = 64 if quick else 10_000
+        x = torch.from_numpy(lattice(np.random.default_rng(0), n, np.float64, parameters)).to(dtype)
+        v = torch.randn_like(x)
+        calls = [partial(dimer_hvp, x, v, parameters), partial(dimer_energy_grad, x, parameters)]
+        product, gradient = seconds([with_threads(1, c) for c in calls], repeats)
+        what = f"Hessian-vector product / gradient, {str(dtype)[6:]}, B = {n:,}"
+        rows.append(row(what, product, gradient, "<= 3"))
+    return rows
+
+
+def relabelling_row(quick: bool, repeats: int) -> dict[str, Any]:
+    n = 500 if quick else 100_000
+    call = scaling.relabelling(n)
+    (found,) = seconds([with_threads(machine.cores(), call)], repeats)
+    one = [1.0] * len(found)
+    what = f"seconds to relabel {n:,} frames of 36 particles, {machine.cores()} threads"
+    return row(what, found, one, "<= 0.15 at 100,000")
+
+
+def measure(quick: bool, repeats: int) -> list[dict[str, Any]]:
+    before = torch.get_num_threads()
+    try:
+        return [
+            *hvp_rows(quick, repeats),
+            relabelling_row(quick, repeats),
+            *thread_rows(quick, repeats),
+        ]
+    finally:
+        cpu.set_threads(None)
+        torch.set_num_threads(before)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser("benchmarks.ratios", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small inputs")
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here too")
+    options = parser.parse_args(arguments)
+    if "OMP_PROC_BIND" in os.environ:
+        parser.error("unset OMP_PROC_BIND: with it the thread pool has one core")
+    rows = measure(options.quick, 3 if options.quick else options.repeats)
+    for r in rows:
+        print(f"{r['what']:62s} {r['ratio']:8.3f} [{r['q1']:.3f} .. {r['q3']:.3f}]  {r['goal']}")
+    found = machine.describe(clock="wall-clock time")
+    print(machine.line(found))
+    if options.json:
+        options.json.write_text(json.dumps({"machine": found, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""What a run of the dimer, and its reference, cost in energy evaluations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bgfast.experiments.dimer_config import DimerConfig
+from bgfast.experiments.evaluations import SWEEP, EnergyEvaluations, of_training
+from bgfast.sampling.umbrella import UmbrellaResult
+
+_STATES = 2
+
+
+def dimer_evaluations(config: DimerConfig) -> EnergyEvaluations:
+    """Return the evaluations that a run with ``config`` makes."""
+    data, windows = config.data, config.windows
+    walkers = _STATES * (data.n_walkers + data.flat_walkers)
+    sweeps = walkers * (data.burn_in + data.n_frames * data.stride)
+    n_taus = len(config.sampling.tau)
+    local = n_taus * windows.n_windows * windows.walkers
+    sweeps_in_windows = local * (windows.burn_in + windows.n_frames * windows.stride)
+    return EnergyEvaluations(
+        data=SWEEP * sweeps,
+        training=of_training(config.training),
+        sampling=n_taus * config.sampling.n + SWEEP * sweeps_in_windows,
+    )
+
+
+def at_one_temperature(config: DimerConfig) -> EnergyEvaluations:
+    """Return the evaluations of a run that samples at one of its temperatures only."""
+    sampling = config.sampling.model_copy(update={"tau": config.sampling.tau[:1]})
+    whole = dimer_evaluations(config)
+    one = dimer_evaluations(config.model_copy(update={"sampling": sampling}))
+    return replace(whole, sampling=one.sampling)
+
+
+def umbrella_evaluations(reference: UmbrellaResult) -> int:
+    """Return the evaluations that a reference took."""
+    walkers = reference.n_ladders * reference.n_windows
+    return SWEEP * walkers * (reference.burn_in + reference.sweeps)

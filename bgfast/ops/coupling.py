@@ -1,0 +1,297 @@
+"""The affine coupling step as a torch op: value, log-determinant and gradients in one pass each.
+
+``torch.ops.bgfast.affine_coupling`` and ``affine_coupling_grad`` run the kernels and are tied
+together by two autograd functions; second derivatives are left to torch. The backend ``"torch"``
+is :func:`reference_affine_coupling`, plain torch, and left to autograd.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from bgfast_kernels.coupling import S_MAX, affine
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from bgfast.ops.backend import select_backend
+from bgfast.ops.registry import TorchOp, register
+
+
+def affine_coupling(
+    x: Tensor, raw_s: Tensor, t: Tensor, *, inverse: bool, backend: str | None = None
+) -> tuple[Tensor, Tensor]:
+    """Transform ``x`` by a bounded log-scale and a shift, differentiable twice.
+
+    With ``s = S_MAX tanh(raw_s / S_MAX)`` the inverse step, from configuration to latent, is
+    ``x exp(s) + t``, and the forward step ``(x - t) exp(-s)``.
+
+    Parameters
+    ----------
+    x, raw_s, t
+        Coordinates, unbounded log-scale and shift, ``[..., m]`` each, of one shape and dtype.
+    inverse
+        Direction of the step.
+    backend
+        ``"torch"``, ``"numba"``, ``"cuda"``, or ``None``: chosen by the tensor.
+
+    Returns
+    -------
+    y
+        ``[..., m]``.
+    logdet
+        ``log|det dy/dx|``, ``sum s`` for the inverse step and ``-sum s`` for the forward one,
+        ``[...]``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the arguments differ in shape, dtype or device.
+    bgfast.ops.BackendError
+        If the backend asked for cannot serve ``x``.
+    """
+    for name, other in (("raw_s", raw_s), ("t", t)):
+        if (other.dtype, other.device) != (x.dtype, x.device):
+            raise TypeError(
+                f"{name} must be {x.dtype} on {x.device} like x, "
+                f"got {other.dtype} on {other.device}"
+            )
+        if other.shape != x.shape or not x.ndim:
+            raise ValueError(
+                f"{name} must have the shape [..., m] of x, {list(x.shape)}, "
+                f"got {list(other.shape)}"
+            )
+    forward_mode = forward_ad._current_level >= 0  # the kernels have no rule for it, torch has
+    if select_backend("affine_coupling", x, backend) == "torch" or forward_mode:
+        return reference_affine_coupling(x, raw_s, t, inverse=inverse)
+    if torch.is_grad_enabled() and (x.requires_grad or raw_s.requires_grad or t.requires_grad):
+        return _tracked(x, raw_s, t, inverse)
+    y, logdet = torch.ops.bgfast.affine_coupling(x, raw_s, t, inverse)
+    return y, logdet
+
+
+def affine_coupling_(x: Tensor, raw_s: Tensor, t: Tensor, logdet: Tensor, *, inverse: bool) -> None:
+    """Replace ``x[n, m]`` by the result and add the log-determinants to ``logdet[n]``.
+
+    For CPU tensors of one real dtype, without autograd and unchecked. Rows of ``x`` may be parts
+    of longer rows.
+    """
+    rows = _rows(x)
+    affine.affine_coupling(rows, _rows(raw_s), _rows(t), rows, logdet.numpy(), x.shape[1], inverse)
+
+
+def reference_affine_coupling(
+    x: Tensor, raw_s: Tensor, t: Tensor, *, inverse: bool
+) -> tuple[Tensor, Tensor]:
+    """Return what :func:`affine_coupling` does, in plain torch."""
+    s = bounded(raw_s)
+    if inverse:
+        return torch.addcmul(t, x, torch.exp(s)), s.sum(-1)
+    return (x - t) * torch.exp(-s), -s.sum(-1)
+
+
+def bounded(raw_s: Tensor) -> Tensor:
+    """Bound a log-scale smoothly to (-S_MAX, S_MAX)."""
+    s: Tensor = S_MAX * torch.tanh(raw_s / S_MAX)
+    return s
+
+
+def _reference_grad(
+    x: Tensor, raw_s: Tensor, t: Tensor, grad_y: Tensor, grad_logdet: Tensor, inverse: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    tanh = torch.tanh(raw_s / S_MAX)
+    scale = torch.exp(S_MAX * tanh if inverse else -S_MAX * tanh)
+    grad_x = grad_y * scale
+    grad_s = grad_x * (x if inverse else x - t) + grad_logdet.unsqueeze(-1)
+    grad_raw_s = (grad_s if inverse else -grad_s) * (1 - tanh.square())
+    return grad_x, grad_raw_s, grad_y if inverse else -grad_x
+
+
+class _Affine(torch.autograd.Function):
+    """x, raw_s, t -> y, logdet."""
+
+    @staticmethod
+    def forward(x: Tensor, raw_s: Tensor, t: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+        y, logdet = torch.ops.bgfast.affine_coupling(x, raw_s, t, inverse)
+        return y, logdet
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        *tensors, ctx.inverse = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor, grad_logdet: Tensor) -> tuple[Any, ...]:
+        return *_grad(*ctx.saved_tensors, grad_y, grad_logdet, ctx.inverse), None
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], *args: Any
+    ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+        return _tracked(*_batch_first(info, in_dims, args)), (0, 0)
+
+
+class _AffineGrad(torch.autograd.Function):
+    """x, raw_s, t, grad_y, grad_logdet -> grad_x, grad_raw_s, grad_t."""
+
+    @staticmethod
+    def forward(
+        x: Tensor, raw_s: Tensor, t: Tensor, grad_y: Tensor, grad_logdet: Tensor, inverse: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        gradients: tuple[Tensor, Tensor, Tensor] = torch.ops.bgfast.affine_coupling_grad(
+            x, raw_s, t, grad_y, grad_logdet, inverse
+        )
+        return gradients
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        *tensors, ctx.inverse = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Any, ...]:
+        gradients = functools.partial(_reference_grad, inverse=ctx.inverse)
+        pullback: Any = torch.func.vjp(gradients, *ctx.saved_tensors)[1]
+        return *pullback(cotangents), None
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], *args: Any
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[int, int, int]]:
+        return _grad(*_batch_first(info, in_dims, args)), (0, 0, 0)
+
+
+def _tracked(x: Tensor, raw_s: Tensor, t: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+    y, logdet = _Affine.apply(x, raw_s, t, inverse)  # type: ignore[no-untyped-call]
+    return y, logdet
+
+
+def _grad(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    gradients: tuple[Tensor, Tensor, Tensor] = _AffineGrad.apply(*args)  # type: ignore[no-untyped-call]
+    return gradients
+
+
+def _batch_first(info: Any, in_dims: tuple[int | None, ...], args: tuple[Any, ...]) -> list[Any]:
+    return [
+        arg
+        if not isinstance(arg, Tensor)
+        else arg.expand(info.batch_size, *arg.shape)
+        if dim is None
+        else arg.movedim(dim, 0)
+        for arg, dim in zip(args, in_dims, strict=True)
+    ]
+
+
+# The ops themselves know nothing of derivatives.
+
+
+def _rows(x: Tensor) -> affine.Rows:
+    m = x.shape[-1]
+    rows = x.detach().reshape(-1, m)
+    n, (row_stride, stride) = len(rows), rows.stride()
+    if stride != 1 or row_stride < m:
+        rows, row_stride = rows.contiguous(), m
+    flat = rows.as_strided(((n - 1) * row_stride + m if n else 0,), (1,))
+    return affine.Rows(flat.numpy(), row_stride)
+
+
+def _affine_cpu(x: Tensor, raw_s: Tensor, t: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+    y = torch.empty(x.shape, dtype=x.dtype)
+    logdet = torch.zeros(x.shape[:-1], dtype=x.dtype)
+    flat = logdet.reshape(-1).numpy()
+    affine.affine_coupling(_rows(x), _rows(raw_s), _rows(t), _rows(y), flat, x.shape[-1], inverse)
+    return y, logdet
+
+
+def _affine_grad_cpu(
+    x: Tensor, raw_s: Tensor, t: Tensor, grad_y: Tensor, grad_logdet: Tensor, inverse: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    gradients = (x.new_empty(x.shape), x.new_empty(x.shape), x.new_empty(x.shape))
+    affine.affine_coupling_grad(
+        _rows(x),
+        _rows(raw_s),
+        _rows(t),
+        _rows(grad_y),
+        grad_logdet.detach().reshape(-1).contiguous().numpy(),
+        _rows(gradients[0]),
+        _rows(gradients[1]),
+        _rows(gradients[2]),
+        x.shape[-1],
+        inverse,
+    )
+    return gradients
+
+
+def _affine_fake(x: Tensor, raw_s: Tensor, t: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), x.new_empty(x.shape[:-1])
+
+
+def _affine_grad_fake(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return x.new_empty(x.shape), x.new_empty(x.shape), x.new_empty(x.shape)
+
+
+def _affine_vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
+    return torch.ops.bgfast.affine_coupling(*_batch_first(info, in_dims, args)), (0, 0)
+
+
+def _affine_grad_vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
+    return torch.ops.bgfast.affine_coupling_grad(*_batch_first(info, in_dims, args)), (0, 0, 0)
+
+
+def _define_ops() -> Any:
+    api: Any = torch.library
+    library = api.Library("bgfast", "FRAGMENT")
+    inputs = "Tensor x, Tensor raw_s, Tensor t"
+    library.define(f"affine_coupling({inputs}, bool inverse) -> (Tensor, Tensor)")
+    library.define(
+        f"affine_coupling_grad({inputs}, Tensor grad_y, Tensor grad_logdet, bool inverse)"
+        " -> (Tensor, Tensor, Tensor)"
+    )
+    for name, cpu, fake, vmap in (
+        ("affine_coupling", _affine_cpu, _affine_fake, _affine_vmap),
+        ("affine_coupling_grad", _affine_grad_cpu, _affine_grad_fake, _affine_grad_vmap),
+    ):
+        library.impl(name, cpu, "CPU")
+        api.register_fake(f"bgfast::{name}", fake, lib=library)
+        api.register_vmap(f"bgfast::{name}", vmap, lib=library)
+    return library
+
+
+_LIBRARY = _define_ops()  # the ops live as long as it does
+
+
+def _side_by_side(step: Any) -> Any:
+    """Return ``step`` as a function of x, raw_s and t in one tensor: both directions in one."""
+
+    def both(rows: Tensor, **options: Any) -> Tensor:
+        parts = rows.chunk(3, -1)
+        results = [step(*parts, inverse=inverse, **options) for inverse in (False, True)]
+        return torch.cat([part for y, d in results for part in (y, d.unsqueeze(-1))], -1)
+
+    return both
+
+
+def _raw_calls(rows: Tensor) -> list[tuple[Any, tuple[Any, ...]]]:
+    x, raw_s, t = rows.chunk(3, -1)
+    ops = torch.ops.bgfast
+    return [
+        (op, (*args, inverse))
+        for inverse in (False, True)
+        for op, args in (
+            (ops.affine_coupling.default, (x, raw_s, t)),
+            (ops.affine_coupling_grad.default, (x, raw_s, t, t, x[..., 0])),
+        )
+    ]
+
+
+register(
+    TorchOp(
+        "affine_coupling",
+        _side_by_side(affine_coupling),
+        reference=_side_by_side(reference_affine_coupling),
+        differentiable=("rows",),
+        may_overflow=True,
+        raw_calls=_raw_calls,
+    )
+)

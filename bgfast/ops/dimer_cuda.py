@@ -1,0 +1,40 @@
+"""The dimer's ops on CUDA tensors."""
+
+from __future__ import annotations
+
+from bgfast_kernels.dimer import DimerParameters, cuda_kernels
+from torch import Tensor
+
+from bgfast.ops.cuda import dtype_name, packed, place
+
+
+def energy_grad(x: Tensor, parameters: DimerParameters) -> tuple[Tensor, Tensor]:
+    """Return energies ``[...]`` and gradients ``[..., D]`` of ``x[..., D]``."""
+    rows = packed(x, 2)
+    u, grad = x.new_empty(x.shape[:-1]), x.new_empty(x.shape)
+    cuda_kernels.dimer_energy_grad(
+        rows.data_ptr(),
+        u.numel(),
+        parameters,
+        dtype_name(x),
+        u.data_ptr(),
+        grad.data_ptr(),
+        **place(x),
+    )
+    return u, grad
+
+
+def hvp(x: Tensor, v: Tensor, parameters: DimerParameters) -> Tensor:
+    """Return the Hessians at ``x[..., D]`` applied to ``v[..., D]``."""
+    rows, directions = packed(x, 2), packed(v, 2)
+    out = x.new_empty(x.shape)
+    cuda_kernels.dimer_hvp(
+        rows.data_ptr(),
+        directions.data_ptr(),
+        x.shape[:-1].numel(),
+        parameters,
+        dtype_name(x),
+        out.data_ptr(),
+        **place(x),
+    )
+    return out

@@ -1,0 +1,246 @@
+"""One population carried from the flow's density to the target, and the pilot that plans it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+from torch import Tensor
+
+from bgfast.sampling.anneal.hmc import hmc
+from bgfast.sampling.anneal.local import LocalMoves, local_move
+from bgfast.sampling.anneal.population import Particles, Target, joined
+from bgfast.sampling.anneal.settings import AnnealSettings
+from bgfast.sampling.anneal.weights import (
+    ess_share,
+    next_beta,
+    scaled,
+    systematic,
+)
+from bgfast.sampling.generate import latent_rows
+
+Array = NDArray[np.float64]
+
+_PILOT_DRAWS = 8192
+"""Least number of draws that the first beta rests on: their weights are the most uneven ones."""
+_FIRST_STEP = 0.1
+_FIRST_SWEEP_STEP = 0.1
+_ADAPT_FIRST, _ADAPT_MOVES = 8, 2  # HMC moves in the pilot's first stage, in the others
+_ADAPT_GAIN = 1.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the schedule.
+
+    Parameters
+    ----------
+    beta
+        Where the stage ends and its moves are made.
+    step
+        Leapfrog step size at the end.
+    sweep_step
+        Step size of the local moves; 0 if none are made.
+    """
+
+    beta: float
+    step: float
+    sweep_step: float
+
+
+@dataclass(frozen=True)
+class Island:
+    """A finished population of N particles.
+
+    Parameters
+    ----------
+    particles
+        The particles.
+    log_weights
+        Their log weights, ``[N]``: the mean of exp(log_weights) estimates Z.
+    ancestor
+        Number of the first draw that each goes back to, ``[N]``.
+    ess
+        ESS as a share of N at the end of each stage, before resampling.
+    acceptance
+        Mean acceptance of HMC in each stage.
+    sweep_acceptance
+        Mean acceptance of the proposals by local moves in each stage; NaN where there are none.
+    """
+
+    particles: Particles
+    log_weights: Array
+    ancestor: NDArray[np.int64]
+    ess: Array
+    acceptance: Array
+    sweep_acceptance: Array
+
+    @property
+    def log_z(self) -> float:
+        """Estimate of log Z."""
+        return float(logsumexp(self.log_weights) - math.log(self.log_weights.size))
+
+    @property
+    def ancestors(self) -> float:
+        """Effective number of first draws that the particles go back to."""
+        weights = np.exp(self.log_weights - logsumexp(self.log_weights))
+        return float(1 / np.square(np.bincount(self.ancestor, weights)).sum())
+
+
+def run_island(
+    target: Target,
+    settings: AnnealSettings,
+    stages: list[Stage],
+    local: LocalMoves | None,
+    seed: int,
+    progress: Callable[[], None],
+) -> Island:
+    """Carry a population through ``stages``; nothing is adapted, so that E[exp(log Z)] = Z."""
+    rng = np.random.default_rng(seed)
+    n = settings.per_island
+    particles = _draws(target, n * settings.n_draws, seed, settings.chunk)
+    log_weights = np.where(particles.log_w.isfinite().cpu().numpy(), 0.0, -np.inf)
+    ancestor = np.arange(len(particles))
+    beta, records = 0.0, []
+    for stage in stages:
+        log_w = particles.log_w.cpu().numpy()
+        log_weights = log_weights + scaled(log_w, stage.beta - beta)
+        beta, share = stage.beta, ess_share(log_weights)
+        first = len(particles) > n  # of many draws, as many go on as there are particles
+        if first:
+            share = min(1.0, share * settings.n_draws)
+        if (first or share < settings.threshold) and np.isfinite(log_weights).any():
+            index, log_weights = _resampled(log_weights, n, rng)
+            particles = particles.take(torch.from_numpy(index).to(particles.z.device))
+            ancestor = ancestor[index]
+        particles, acceptance, swept = _moved(target, particles, stage, settings, local, rng)
+        records.append((share, acceptance, swept))
+        progress()
+    if settings.final_sweeps and local is not None and np.isfinite(log_weights).any():
+        if settings.kind == "smc":  # copies of one particle part ways in the sweeps
+            index, log_weights = _resampled(log_weights, n, rng)
+            particles, ancestor = particles.take(torch.from_numpy(index)), ancestor[index]
+        frames = []
+        for _ in range(settings.final_frames):
+            sweeps, step = settings.final_sweeps, stages[-1].sweep_step
+            particles, _ = local_move(
+                target, local, particles, 1.0, sweeps, step, rng, settings.chunk
+            )
+            frames.append(particles)
+        particles = joined(frames[-settings.kept_frames :])
+        log_weights = np.tile(log_weights, settings.kept_frames)
+        ancestor = np.tile(ancestor, settings.kept_frames)
+        progress()
+    ess, acceptances, sweeps_accepted = np.array(records).T
+    return Island(particles, log_weights, ancestor, ess, acceptances, sweeps_accepted)
+
+
+def plan(
+    target: Target, settings: AnnealSettings, local: LocalMoves | None, seed: int
+) -> list[Stage]:
+    """Return the schedule: betas by conditional ESS, step sizes by acceptance.
+
+    Found with a population of its own, so that the islands' estimates stay unbiased.
+    """
+    rng = np.random.default_rng(seed)
+    n = settings.pilot
+    particles = _draws(target, max(n * settings.n_draws, _PILOT_DRAWS), seed, settings.chunk)
+    log_weights = np.where(particles.log_w.isfinite().cpu().numpy(), 0.0, -np.inf)
+    if not np.isfinite(log_weights).any():
+        raise ValueError("none of the flow's draws has a finite weight: there is nothing to anneal")
+    beta, step, sweep_step = 0.0, _FIRST_STEP, _FIRST_SWEEP_STEP
+    stages: list[Stage] = []
+    while beta < 1:
+        log_w = particles.log_w.cpu().numpy()
+        first = not stages
+        share = 1 / settings.n_draws if first and settings.n_draws > 1 else settings.cess
+        new = next_beta(log_weights, log_w, beta, share)
+        log_weights = log_weights + scaled(log_w, new - beta)
+        beta = new
+        if first or ess_share(log_weights) < 0.5:
+            index, log_weights = _resampled(log_weights, n, rng)
+            particles = particles.take(torch.from_numpy(index).to(particles.z.device))
+        sweeps = _sweeps(settings, beta) if local is not None else 0
+        if not sweeps or beta <= settings.hmc_until:
+            for _ in range(max(_ADAPT_MOVES if stages else _ADAPT_FIRST, settings.steps)):
+                particles, probability = hmc(
+                    target, particles, beta, step, settings.leapfrog, rng, settings.chunk
+                )
+                excess = _mean(probability, log_weights) - settings.target_acceptance
+                step *= math.exp(_ADAPT_GAIN * excess)
+        if local is not None and (sweeps or (beta == 1 and settings.final_sweeps)):
+            alive = particles.take(torch.from_numpy(np.flatnonzero(np.isfinite(log_weights))))
+            sweep_step = local.step_size(alive.x, sweep_step, int(rng.integers(2**62)))
+            for _ in range(settings.steps if sweeps else 0):
+                particles, _ = local_move(
+                    target, local, particles, beta, sweeps, sweep_step, rng, settings.chunk
+                )
+        stages.append(Stage(beta, step, sweep_step if local is not None else 0.0))
+    return stages
+
+
+def _moved(
+    target: Target,
+    particles: Particles,
+    stage: Stage,
+    settings: AnnealSettings,
+    local: LocalMoves | None,
+    rng: np.random.Generator,
+) -> tuple[Particles, float, float]:
+    """Return the particles after the moves of a stage, and the acceptances of both kinds."""
+    sweeps = _sweeps(settings, stage.beta) if local is not None else 0
+    accepted, swept = [], []
+    for _ in range(settings.steps):
+        if not sweeps or stage.beta <= settings.hmc_until:
+            particles, probability = hmc(
+                target, particles, stage.beta, stage.step, settings.leapfrog, rng, settings.chunk
+            )
+            accepted.append(float(probability.mean()))
+        if sweeps and local is not None:
+            particles, probability = local_move(
+                target, local, particles, stage.beta, sweeps, stage.sweep_step, rng, settings.chunk
+            )
+            swept.append(float(probability.mean()))
+    return particles, _mean_or_nan(accepted), _mean_or_nan(swept)
+
+
+def _sweeps(settings: AnnealSettings, beta: float) -> int:
+    return settings.sweeps if beta >= settings.sweeps_from else 0
+
+
+def _draws(target: Target, n: int, seed: int, chunk: int) -> Particles:
+    parts = []
+    for start in range(0, n, chunk):
+        z = latent_rows(
+            start,
+            min(start + chunk, n),
+            target.energy.dim,
+            seed,
+            target.tau,
+            target.dtype,
+            target.device,
+        )
+        parts.append(target.particles(z))
+    return joined(parts)
+
+
+def _resampled(
+    log_weights: Array, n: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], Array]:
+    """Return systematically resampled indices, and the weights after: equal, of the same mean."""
+    mean = logsumexp(log_weights) - math.log(log_weights.size)
+    return systematic(log_weights, n, rng.random()), np.full(n, mean)
+
+
+def _mean_or_nan(values: list[float]) -> float:
+    return float(np.mean(values)) if values else math.nan
+
+
+def _mean(probability: Tensor, log_weights: Array) -> float:
+    weights = np.exp(log_weights - logsumexp(log_weights))
+    return float(weights @ probability.cpu().numpy())

@@ -1,0 +1,17 @@
+"""The CUDA programs that ship, as typical uses compile them.
+
+The tests compile each for every architecture and hold its registers against a committed table; a
+new op adds its programs here.
+"""
+
+from __future__ import annotations
+
+from bgfast_kernels import cuda
+from bgfast_kernels.dimer import cuda_kernels as dimer
+
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
+
+
+def programs() -> dict[str, cuda.Program]:
+    """Return every program by a label for tables."""
+    return {**dimer.programs()}

@@ -1,0 +1,120 @@
+"""Exponential and logarithm of vectors, to about two units in the last place.
+
+The series are the textbook ones, cut where the next term is below the rounding error; there is no
+table and no call, so they stay in registers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from bgfast_kernels.simd.arithmetic import _call
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def exponential(typing_context: Any, a: Any) -> Any:
+    """Return ``exp(a)`` for ``a <= 0``; at least the smallest normal number, NaN stays.
+
+    ``exp(a) = 2^n exp(r)`` with n the integer nearest to ``a / log 2``. Adding a number whose unit
+    in the last place is 1 rounds to n and leaves n + bias in the lowest bits.
+    """
+    single = a.dtype == types.float32
+    lowest = -87.0 if single else -708.0
+    magic = 1.5 * 2.0**23 + 127 if single else 1.5 * 2.0**52 + 1023
+    # n log(2) is subtracted in two parts; the first has so few bits that n times it is exact.
+    high = 0.693359375 if single else 0.693147180369123816490
+    low = -2.12194440e-4 if single else 1.90821492927058770002e-10
+    series = [1 / math.factorial(k) for k in range(8 if single else 14)]
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        (x,) = values
+        bound = _constant(x, lowest)
+        x = builder.select(builder.fcmp_ordered("<", x, bound), bound, x)
+        shifted = _fma(builder, x, _constant(x, 1 / math.log(2)), _constant(x, magic))
+        n = builder.fsub(shifted, _constant(x, magic))
+        r = _fma(builder, n, _constant(x, -high), x)
+        r = _fma(builder, n, _constant(x, -low), r)
+        bits = _integers(builder, shifted)
+        power = builder.shl(bits, _constant(bits, 23 if single else 52))
+        return builder.fmul(_polynomial(builder, r, series), builder.bitcast(power, x.type))
+
+    return a(a), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def logarithm(typing_context: Any, a: Any) -> Any:
+    """Return ``log(a)`` of positive normal numbers; NaN stays.
+
+    ``log(2^n m) = n log 2 + 2 artanh(s)``, s = (m - 1) / (m + 1), m in [sqrt(1/2), sqrt(2)).
+    """
+    single = a.dtype == types.float32
+    digits = 23 if single else 52
+    root_half = 0x3F3504F3 if single else 0x3FE6A09E667F3BCD  # bits of sqrt(1/2)
+    high = 0.693359375 if single else 0.693147180369123816490
+    low = -2.12194440e-4 if single else 1.90821492927058770002e-10
+    terms = 4 if single else 10
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        (x,) = values
+        bits = _integers(builder, x)
+        from_root = builder.sub(bits, _constant(bits, root_half))
+        exponent = builder.ashr(from_root, _constant(bits, digits))
+        mantissa = builder.and_(from_root, _constant(bits, 2**digits - 1))
+        m = builder.bitcast(builder.add(mantissa, _constant(bits, root_half)), x.type)
+        n = builder.sitofp(exponent, x.type)
+        f = builder.fsub(m, _constant(x, 1.0))
+        s = builder.fdiv(f, builder.fadd(m, _constant(x, 1.0)))
+        # 2 artanh(s) = f - s f + 2 (s^3 / 3 + ...): f is exact, the rest is small.
+        square = builder.fmul(s, s)
+        tail = _polynomial(builder, square, [2 / (2 * k + 1) for k in range(1, terms + 1)])
+        rest = builder.fmul(s, _fma(builder, square, tail, builder.fneg(f)))
+        value = builder.fadd(f, _fma(builder, n, _constant(x, low), rest))
+        value = _fma(builder, n, _constant(x, high), value)
+        return builder.fadd(value, builder.fsub(x, x))  # x - x is NaN if x is
+
+    return a(a), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def log_one_plus(typing_context: Any, a: Any) -> Any:
+    """Return ``log(1 + a)`` for ``0 <= a <= 1``, accurate relative to ``a``; NaN stays.
+
+    ``2 artanh(s)`` with s = a / (2 + a) <= 1/3.
+    """
+    terms = 8 if a.dtype == types.float32 else 17
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        (x,) = values
+        s = builder.fdiv(x, builder.fadd(x, _constant(x, 2.0)))
+        series = [2 / (2 * k + 1) for k in range(terms)]
+        return builder.fmul(s, _polynomial(builder, builder.fmul(s, s), series))
+
+    return a(a), emit
+
+
+def _polynomial(builder: Any, x: Any, coefficients: Sequence[float]) -> Any:
+    """Evaluate ``sum_k coefficients[k] x^k`` by Horner's rule."""
+    value = _constant(x, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        value = _fma(builder, value, x, _constant(x, coefficient))
+    return value
+
+
+def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    return _call(builder, "llvm.fmuladd", [a, b, c])
+
+
+def _integers(builder: Any, x: Any) -> Any:
+    """Return the bits of a vector as integers of the same width."""
+    width = 32 if isinstance(x.type.element, ir.FloatType) else 64
+    return builder.bitcast(x, ir.VectorType(ir.IntType(width), x.type.count))
+
+
+def _constant(like: Any, value: float) -> Any:
+    return ir.Constant(like.type, [value] * like.type.count)

@@ -1,0 +1,110 @@
+"""Scaling, ratios, peak memory, and the tables in README."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import memory, readme, scaling
+from benchmarks.peak import peak_growth
+from benchmarks.ratios import row
+from benchmarks.throughput import OpCall
+from bgfast.ops import dimer_energy_grad
+from bgfast.ops.dimer_reference import reference_energy_grad
+
+
+def test_exponents_are_those_of_power_laws_at_the_largest_sizes() -> None:
+    sizes = [1, 10, 100, 1000, 10_000]
+    values = [5.0, 5.0, 3e4, 3e6, 3e8]  # a fixed cost first
+    assert scaling.exponent(sizes, values) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("n_particles", [8, 37, 512])
+def test_the_kernel_that_is_scaled_is_right_for_any_particle_number(n_particles: int) -> None:
+    x, parameters = scaling.configurations(3, n_particles)
+    assert parameters.n_particles == n_particles
+    expected = reference_energy_grad(x.double(), parameters)
+    for found, reference in zip(dimer_energy_grad(x.double(), parameters), expected, strict=True):
+        scale = reference.abs().max()
+        torch.testing.assert_close(found / scale, reference / scale, rtol=0, atol=1e-12)
+
+
+def test_scaling_runs_and_draws_its_figure(monkeypatch, tmp_path, capsys) -> None:
+    few = [
+        scaling.Curve("energy + gradient", "B", [1, 10, 100], scaling.energy),
+        scaling.Curve("relabelling", "N", [4, 8], lambda n: scaling.relabelling(4, n)),
+        scaling.Curve("Metropolis", "N", [4, 8], scaling.sweep),
+        scaling.Curve("kernel density", "B", [10, 100], scaling.density),
+    ]
+    monkeypatch.setattr(scaling, "curves", lambda quick: few)
+    out, png = tmp_path / "scaling.json", tmp_path / "scaling.png"
+    scaling.main(["--quick", "--json", str(out), "--figure", str(png)])
+    found = json.loads(out.read_text())
+    assert [f["what"] for f in found["fits"]] == [c.what for c in few]
+    assert len(found["points"]) == 9
+    assert all(p["seconds"] > 0 for p in found["points"])
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert "time ~ N^" in capsys.readouterr().out
+
+
+def test_drawing_reports_peak_memory() -> None:
+    found = scaling.draw(2000)
+    assert found["n"] == 2000
+    assert 1 <= found["ess"] <= 2000
+    assert found["peak_mib"] > found["rise_mib"] >= 0
+
+
+def test_peak_growth_sees_what_is_returned_before_the_end() -> None:
+    def allocate_and_drop() -> None:
+        np.ones(8_000_000).sum()
+
+    assert 60e6 < peak_growth(allocate_and_drop) < 80e6
+    assert peak_growth(lambda: None) < 5e6
+
+
+def test_a_ratio_is_taken_within_each_repetition() -> None:
+    found = row("a / b", [2.0, 4.0, 60.0], [1.0, 2.0, 3.0], ">= 1")
+    assert found["ratio"] == 2.0
+    assert found["seconds"] == [4.0, 2.0]
+
+
+def test_an_op_without_the_backend_is_skipped_by_asv() -> None:
+    with pytest.raises(NotImplementedError):
+        OpCall("dimer", "abacus", "float32", 1)
+
+
+def test_memory_of_an_op_is_that_of_its_results() -> None:
+    suite = memory.OpMemory()
+    suite.setup("dimer", "float64", 20_000)
+    size = 20_000 * 76 * 8 / 2**20  # the gradient
+    assert 0.9 * size < suite.track_peak("dimer", "float64", 20_000) < 4 * size
+
+
+def test_readme_takes_the_measured_tables(tmp_path) -> None:
+    timed = {"q1": 1e-7, "q3": 3e-7, "question": "energy", "case": "B = 1", "status": "timed"}
+    peers = [
+        {**timed, "code": "bgfast", "median": 2e-7, "relative": 1.0},
+        {**timed, "code": "torch eager, autograd", "median": 5e-5, "relative": 250.0},
+        {**timed, "code": "bgflow, autograd", "median": None, "relative": None}
+        | {"status": "disagrees: error 1"},
+        {**timed, "code": "OpenMM", "median": None, "relative": None} | {"status": "absent: x"},
+    ]
+    content = {"machine": {"cpu": "Some CPU", "avx512": True, "threads": 2}, "rows": peers}
+    (tmp_path / "peers.json").write_text(json.dumps(content))
+    inside = readme.section(tmp_path)
+    assert (
+        "| Energy + gradient: B = 1 | 200 ns [100, 300] | 250x |  |  | bgflow disagrees |" in inside
+    )
+    assert "Some CPU (AVX-512), threads 2." in inside
+    text = f"before\n{readme.START}\nold\n{readme.END}\nafter\n"
+    once = readme.replaced(text, inside)
+    assert "old" not in once
+    assert once.startswith("before\n")
+    assert once.endswith("\nafter\n")
+    assert readme.replaced(once, inside) == once
+
+
+def test_readme_has_one_place_for_them() -> None:
+    text = (readme.ROOT / "README.md").read_text()
+    assert text.count(readme.START) == text.count(readme.END) == 1

@@ -1,0 +1,23 @@
+"""What all tests share: the option that forbids GPU tests to be skipped."""
+
+import pytest
+import torch
+
+from bgfast.ops.backend import why_no_cuda
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--require-gpu",
+        action="store_true",
+        help="fail the tests that need a GPU where there is none, instead of skipping them",
+    )
+
+
+@pytest.fixture(scope="session")
+def gpu(request):
+    """The CUDA device; the test is skipped, or fails with --require-gpu, where there is none."""
+    if missing := why_no_cuda():
+        message = f"needs a GPU: {missing}"
+        (pytest.fail if request.config.getoption("--require-gpu") else pytest.skip)(message)
+    return torch.device("cuda", torch.cuda.current_device())

@@ -1,0 +1,66 @@
+"""Vectors: exponential, logarithm, masked memory."""
+
+import numpy as np
+import pytest
+from bgfast_kernels import cpu
+from bgfast_kernels.simd import (
+    exponential,
+    fill,
+    lanes_in,
+    load,
+    load_between,
+    log_one_plus,
+    logarithm,
+    store,
+    store_between,
+)
+
+DTYPES = [np.float32, np.float64]
+
+
+@cpu.jit(key="test_simd")
+def apply(x, out):
+    for i in range(0, len(x), lanes_in(x)):
+        store(out[0], i, exponential(-load(x, i)))
+        store(out[1], i, logarithm(load(x, i)))
+        store(out[2], i, log_one_plus(load(out[0], i)))
+
+
+@cpu.jit(key="test_simd")
+def copy_part(x, out, first, last):
+    store_between(out, 0, first, last, load_between(x, 0, first, last, fill(x, 7)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_exponential_and_logarithms_to_two_units_in_the_last_place(dtype):
+    x = np.concatenate([np.logspace(-6, 1.9, 160_000), np.linspace(0.5, 2, 160_000)]).astype(dtype)
+    out = tuple(np.empty_like(x) for _ in range(3))
+    apply(x, out)
+    exact = x.astype(np.longdouble)
+    expected = np.exp(-exact), np.log(exact), np.log1p(out[0].astype(np.longdouble))
+    eps = np.finfo(dtype).eps
+    for value, wanted in zip(out, expected, strict=True):
+        nonzero = wanted != 0
+        assert np.abs(value[nonzero] / wanted[nonzero] - 1).max() < 2 * eps
+        assert (value[~nonzero] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_far_arguments_and_nan(dtype):
+    x = np.full(16, np.nan, dtype)
+    x[1:3] = np.finfo(dtype).max, np.inf
+    out = tuple(np.empty_like(x) for _ in range(3))
+    apply(x, out)
+    assert all(np.isnan(values[0]) and np.isnan(values[3:]).all() for values in out)
+    assert (out[0][1:3] > 0).all()
+    assert (out[0][1:3] < 4 * np.finfo(dtype).tiny).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("first", "last"), [(0, 0), (0, 8), (2, 5), (7, 8)])
+def test_masked_memory_touches_its_lanes_alone(dtype, first, last):
+    x, out = np.arange(16, dtype=dtype), np.full(16, -1, dtype)
+    copy_part(x, out, first, last)
+    expected = np.full(16, -1, dtype)
+    expected[first:last] = x[first:last]
+    assert np.array_equal(out, expected)
