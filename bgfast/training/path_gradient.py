@@ -12,6 +12,8 @@ Roeder, Wu and Duvenaud, arXiv:1703.09194; Vaitl, Nicoli, Nakajima and Kessel, a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -46,7 +48,24 @@ def path_logdet(
         Both ``[n]``: the same values, and whether d log q / dx is finite; where it is not, it
         counts as zero.
     """
-    # Differentiated in x alone, so the parameters of this log q are constants.
-    log_q, smooth = evaluate_rows(lambda at: log_prob(flow, at, tau), x, "flow.inverse")
+    with _constant_parameters(flow):
+        log_q, smooth = evaluate_rows(lambda at: log_prob(flow, at, tau), x, "flow.inverse")
     no_value = torch.where(smooth, log_q.detach() - log_q, 0)
     return logdet.detach() + no_value, smooth
+
+
+@contextmanager
+def _constant_parameters(flow: Flow) -> Iterator[None]:
+    """Let autograd take the parameters for constants.
+
+    Only d log q / dx is asked for, but a layer that is one node of the graph computes every
+    gradient its inputs may need. Graphs that exist already keep their parameters.
+    """
+    trained = [p for p in flow.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
