@@ -15,6 +15,7 @@ from benchmarks.throughput import DTYPES, median_seconds
 from bgfast.analysis.weights import WeightAccumulator
 from bgfast.energies import ParticleDimer
 from bgfast.flows import Sequential
+from bgfast.sampling.anneal import AnnealSettings, anneal
 from bgfast.sampling.generate import generate
 from bgfast.training import LinLogCap, kl_loss
 
@@ -80,3 +81,25 @@ class DrawAndReweight:
 
     def time_draw(self, dtype: str, n: int) -> None:
         draw_and_reweight(self.flow, n)
+
+
+class Annealing:
+    """Annealed sequential Monte Carlo from the flow to the dimer, in a few stages.
+
+    How many stages a run needs is up to its flow; here they are few whatever comes of it.
+    """
+
+    params = ([64, 10_000],)
+    param_names = ("n",)
+    timeout = 600
+    repeat = 1
+    warmup_time = 0.0
+
+    def setup(self, n: int) -> None:
+        self.flow = same_weights.make_flow((32, 32), "R2")
+        self.settings = AnnealSettings(
+            n_samples=n, islands=2, draws=2, leapfrog=2, cess=0.05, pilot=16
+        )
+
+    def time_anneal(self, n: int) -> None:
+        anneal(self.flow, ParticleDimer(), self.settings)

@@ -94,7 +94,7 @@ __device__ __forceinline__ real with_walls(real t, real r, const Physics &p) {
 __device__ __forceinline__ real stretch(real s, const Physics &p, real *inverse) {
     const real guarded = fmax(s, p.s_min);
     const real d = sqrt(guarded);
-    *inverse = real(1) / d;
+    *inverse = reciprocal(d);
     return d + real(0.5) * (s - guarded) * *inverse - p.d0;
 }
 
@@ -137,7 +137,7 @@ __device__ __forceinline__ void dimer_hessian(
 
 // The energy of one pair at the core radius.
 __device__ __forceinline__ real energy_at_core(const Physics &p) {
-    const real inverse = real(1) / p.s_core;
+    const real inverse = reciprocal(p.s_core);
     const real inverse_2 = inverse * inverse;
     return p.strength * inverse_2 * inverse_2 * inverse_2;
 }
@@ -146,6 +146,7 @@ __device__ __forceinline__ real energy_at_core(const Physics &p) {
 // of one lane. Seldom called, so it reads x once more.
 template <int LANES>
 __device__ __forceinline__ real core_energy(const real *x, int lane, const Physics &p) {
+    const real inverse = reciprocal(p.s_core);
     real missing = real(0);
     for (int i = lane; i < N; i += LANES)
         for (int j = i + 1; j < N; ++j) {
@@ -153,7 +154,7 @@ __device__ __forceinline__ real core_energy(const real *x, int lane, const Physi
             place(x, i, p, ri);
             place(x, j, p, rj);
             const real dx = ri[0] - rj[0], dy = ri[1] - rj[1];
-            if (!no_pair(i, j)) missing += fmax(real(0), real(1) - (dx * dx + dy * dy) / p.s_core);
+            if (!no_pair(i, j)) missing += fmax(real(0), real(1) - (dx * dx + dy * dy) * inverse);
         }
     return real(6) * energy_at_core(p) * missing;
 }
