@@ -118,6 +118,25 @@ class DimerWindows(Section):
     stride: int = Field(100, ge=1)
 
 
+class DimerAnneal(AnnealConfig):
+    """Annealing with defaults for the dimer: towards a target that is flat along d.
+
+    Packings of the solvent do not relax within a stage, however many there are. So the stages are
+    few, and sweeps of single-particle moves follow, 4000 in all, on a target along which d forgets
+    within some 1200 sweeps on which side it started.
+    """
+
+    draws: int = Field(8, ge=1)
+    leapfrog: int = Field(3, ge=1)
+    cess: float = Field(0.9, gt=0, lt=1)
+    sweeps: int = Field(10, ge=0, multiple_of=2)
+    sweeps_from: float = Field(0.45, ge=0, le=1)
+    hmc_until: float = Field(0.6, ge=0, le=1)
+    final_sweeps: int = Field(500, ge=0, multiple_of=2)
+    final_frames: int = Field(8, ge=1)
+    bias: Literal["none", "flatten"] = "flatten"
+
+
 class DimerConfig(RunConfig):
     """A whole run of the dimer.
 
@@ -137,7 +156,7 @@ class DimerConfig(RunConfig):
     flow: FlowConfig = FlowConfig()
     training: RunTraining
     sampling: SamplingConfig = SamplingConfig()
-    anneal: AnnealConfig = AnnealConfig()
+    anneal: DimerAnneal = DimerAnneal()
     windows: DimerWindows = DimerWindows()
     analysis: AnalysisConfig = AnalysisConfig(bounds=(0.5, 2.5), split=1.5)
 

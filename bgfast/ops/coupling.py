@@ -1,8 +1,8 @@
 """The affine coupling step as a torch op: value, log-determinant and gradients in one pass each.
 
 ``torch.ops.bgfast.affine_coupling`` and ``affine_coupling_grad`` run the kernels and are tied
-together by two autograd functions; second derivatives are left to torch. The backend ``"torch"``
-is :func:`reference_affine_coupling`, plain torch, and left to autograd.
+together by autograd functions; second derivatives are left to torch. The backend ``"torch"`` is
+plain torch (:mod:`bgfast.ops.coupling_reference`) and left to autograd.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import functools
 from typing import Any
 
 import torch
-from bgfast_kernels.coupling import S_MAX, affine
+from bgfast_kernels.coupling import affine
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from bgfast.ops.backend import eager_cpu, select_backend
+from bgfast.ops.coupling_reference import reference_affine_coupling, reference_affine_grad
 from bgfast.ops.registry import TorchOp, register
 
 
@@ -83,33 +84,6 @@ def affine_coupling_(x: Tensor, raw_s: Tensor, t: Tensor, logdet: Tensor, *, inv
     affine.affine_coupling(rows, _rows(raw_s), _rows(t), rows, logdet.numpy(), x.shape[1], inverse)
 
 
-def reference_affine_coupling(
-    x: Tensor, raw_s: Tensor, t: Tensor, *, inverse: bool
-) -> tuple[Tensor, Tensor]:
-    """Return what :func:`affine_coupling` does, in plain torch."""
-    s = bounded(raw_s)
-    if inverse:
-        return torch.addcmul(t, x, torch.exp(s)), s.sum(-1)
-    return (x - t) * torch.exp(-s), -s.sum(-1)
-
-
-def bounded(raw_s: Tensor) -> Tensor:
-    """Bound a log-scale smoothly to (-S_MAX, S_MAX)."""
-    s: Tensor = S_MAX * torch.tanh(raw_s / S_MAX)
-    return s
-
-
-def _reference_grad(
-    x: Tensor, raw_s: Tensor, t: Tensor, grad_y: Tensor, grad_logdet: Tensor, inverse: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    tanh = torch.tanh(raw_s / S_MAX)
-    scale = torch.exp(S_MAX * tanh if inverse else -S_MAX * tanh)
-    grad_x = grad_y * scale
-    grad_s = grad_x * (x if inverse else x - t) + grad_logdet.unsqueeze(-1)
-    grad_raw_s = (grad_s if inverse else -grad_s) * (1 - tanh.square())
-    return grad_x, grad_raw_s, grad_y if inverse else -grad_x
-
-
 class _Affine(torch.autograd.Function):
     """x, raw_s, t -> y, logdet."""
 
@@ -153,7 +127,7 @@ class _AffineGrad(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Any, ...]:
-        gradients = functools.partial(_reference_grad, inverse=ctx.inverse)
+        gradients = functools.partial(reference_affine_grad, inverse=ctx.inverse)
         pullback: Any = torch.func.vjp(gradients, *ctx.saved_tensors)[1]
         return *pullback(cotangents), None
 

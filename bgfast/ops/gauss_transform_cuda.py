@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from bgfast_kernels import cuda
 from bgfast_kernels.kde import cuda_kernels as kernels
-from bgfast_kernels.kde.tables import box_error, translation_table
+from bgfast_kernels.kde.tables import TERMS, box_error, translation_table
 from bgfast_kernels.kde.transform import TOLERANCE
 from torch import Tensor
 
@@ -21,10 +21,10 @@ from bgfast.ops.cuda import packed, place
 
 
 class Sorted(NamedTuple):
-    """Points in ascending order: the points, and the index each had before."""
+    """Points in ascending order: the points, and the place each had before."""
 
     x: Tensor
-    index: Tensor
+    place: Tensor
 
 
 class Boxes(NamedTuple):
@@ -110,7 +110,7 @@ def _box_sums(
     launcher = kernels.Launcher(kernels.TRANSFORM, **place(points))
     source = Sorted(*torch.sort(points, stable=True))
     target = source if query is None else Sorted(*torch.sort(query, stable=True))
-    charge = charges[source.index]
+    charge = charges[source.place]
     x, c = _with_images(source.x, charge, images)
     poison = points.new_zeros(1)
     lattice = (_address(x), _size(x), np.float64(kernels.box_width(bandwidth)))
@@ -120,16 +120,16 @@ def _box_sums(
     targets = sources if shared else _boxes(launcher, target.x, lattice, None, poison)
 
     n, m = len(x), len(target.x)
-    moments = x.new_empty(n, kernels.TERMS + 1)
+    moments = x.new_empty(n, TERMS + 1)
     n_chunks = -(-n // kernels.CHUNK)
-    head = x.new_empty(n_chunks, kernels.TERMS + 1)
+    head = x.new_empty(n_chunks, TERMS + 1)
     boxes = (_address(sources.box), _address(moments), _address(head))
     launcher.per_warp("kde_moments", n_chunks, _address(x), _address(c), _size(x), *lattice, *boxes)
     join = (_size(x), _address(sources.box), _address(sources.start))
     launcher.over_boxes("kde_join", n, *join, _address(moments), _address(head))
 
     table, error = _tables(order, points.device)
-    local, bound = x.new_empty(m, 2 * kernels.TERMS), x.new_empty(m)
+    local, bound = x.new_empty(m, 2 * TERMS), x.new_empty(m)
     launcher.over_boxes(
         "kde_local",
         m,
@@ -143,7 +143,7 @@ def _box_sums(
         "kde_evaluate",
         m,
         *(_address(target.x), _size(target.x), *lattice),
-        *(_address(t) for t in (targets.box, target.index, local, bound, poison)),
+        *(_address(t) for t in (targets.box, target.place, local, bound, poison)),
         *(np.int32(find), _address(sums), _address(slopes), _address(doubtful)),
     )
     return sums, slopes, doubtful, poison

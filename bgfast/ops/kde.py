@@ -202,8 +202,8 @@ def _log_cosine_series(
 
 def _check_inside(x: Tensor, lo: float, hi: float, name: str) -> Tensor:
     if x.is_cuda:  # nobody waits for the device: what the CPU refuses is NaN here
-        least, most = x.aminmax()
-        inside = (least >= lo) & (most <= hi)
+        extremes = x.aminmax()
+        inside = (extremes.min >= lo) & (extremes.max <= hi)
         return torch.where(inside, 0.0, torch.nan).to(x.dtype)
     if x.numel():
         least, most = (float(v) for v in x.aminmax())

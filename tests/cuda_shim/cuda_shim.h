@@ -333,3 +333,13 @@ inline float reciprocal(float s) {
     return hash == 0 ? nextafterf(exact, 0.0f) : hash == 1 ? nextafterf(exact, 2 * exact) : exact;
 }
 inline double reciprocal(double s) { return 1.0 / s; }
+inline float square_root(float s, float *inverse) {
+    const float root = std::sqrt(s);
+    *inverse = reciprocal(root);
+    return root;
+}
+inline double square_root(double s, double *inverse) {
+    const double root = std::sqrt(s);
+    *inverse = 1.0 / root;
+    return root;
+}

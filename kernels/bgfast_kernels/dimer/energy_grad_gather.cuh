@@ -3,7 +3,7 @@
 #include "dimer/terms.cuh"
 #include "dimer/gather.cuh"
 
-extern "C" __global__ void __launch_bounds__(BLOCK) dimer_energy_grad(
+extern "C" __global__ void __launch_bounds__(BLOCK, 4) dimer_energy_grad(
     const real *x, long long n, PHYSICS_ARGUMENTS, real *u, real *grad) {
     __shared__ real tiles[BLOCK / G][TILE][2];
     const Physics p = PHYSICS;

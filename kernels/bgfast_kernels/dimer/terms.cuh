@@ -19,7 +19,7 @@ __device__ __forceinline__ bool is_far(real x, const Physics &p) { return fabs(x
 
 // phi(x) in the kernel's unit of length.
 __device__ __forceinline__ real fold(real x, const Physics &p) {
-    if (is_far(x, p)) x = copysign(p.far * (real(1) + log(fabs(x) / p.far)), x);
+    if (is_far(x, p)) x = copysign(p.far * (real(1) + log(fabs(x) * reciprocal(p.far))), x);
     return x * p.scale;
 }
 
@@ -93,8 +93,7 @@ __device__ __forceinline__ real with_walls(real t, real r, const Physics &p) {
 // q = d - d0 of the dimer, d continued below the distance sqrt(s_min); 1/d of the guarded d.
 __device__ __forceinline__ real stretch(real s, const Physics &p, real *inverse) {
     const real guarded = fmax(s, p.s_min);
-    const real d = sqrt(guarded);
-    *inverse = reciprocal(d);
+    const real d = square_root(guarded, inverse);
     return d + real(0.5) * (s - guarded) * *inverse - p.d0;
 }
 
