@@ -25,7 +25,7 @@ def run(config: ExploreDimerConfig, folder: RunFolder, reporter: Reporter) -> No
     if not folder.data.exists():
         population(load_exploration(folder.path), config.analysis.split).save(folder.data)
     data = StateData.load(folder.data, energy.dim)
-    dimer.draw_and_simulate(as_dimer, energy, data, flow, folder, reporter)
+    dimer.draw_and_simulate(as_dimer, energy, data, None, flow, folder, reporter)
     analyse_run(config, folder, reporter)
 
 

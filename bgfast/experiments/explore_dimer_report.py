@@ -39,7 +39,7 @@ def analyse(
     """Estimate from samples and windows; write figures, summary and report."""
     as_dimer, energy = config.as_dimer(), config.system.energy()
     references = load_references(as_dimer, folder)
-    found = estimates(as_dimer, energy, data, flow, folder, references, reporter)
+    found = estimates(as_dimer, energy, {}, flow, folder, references, reporter)
     with reporter.stage("figures", 7, "figures"):
         figures = write_figures(as_dimer, energy, data, flow, folder, found)
         reference = references[1.0].profile if 1.0 in references else None

@@ -50,6 +50,10 @@ CASES = {
     "profile of one sample": lambda: figures.free_energy(SINGLE),
     "profile of no sample": lambda: figures.free_energy(EMPTY),
     "reference to no sample": lambda: figures.free_energy(EMPTY, {"exact": EXACT}),
+    "temperatures": lambda: figures.temperature_profiles(
+        {2.0: (FULL, EXACT), 0.5: (GAPS, None), 1.0: (EMPTY, EXACT)}
+    ),
+    "temperatures, none": lambda: figures.temperature_profiles({1.0: (EMPTY, None)}),
     "energies": lambda: figures.energy_histograms(
         RNG.gamma(3, size=500), RNG.normal(size=500), RNG.gamma(2, size=100)
     ),

@@ -9,6 +9,7 @@ from bgfast.analysis.figures.film_strip import FilmFrame, Surface, evenly_chosen
 from bgfast.analysis.figures.free_energy import free_energy
 from bgfast.analysis.figures.latent import latent_picture
 from bgfast.analysis.figures.style import save
+from bgfast.analysis.figures.temperatures import temperature_profiles
 from bgfast.analysis.figures.training import loss_curves, read_metrics
 from bgfast.analysis.figures.weights import weight_diagnostics
 from bgfast.analysis.figures.work import work_distributions
@@ -30,6 +31,7 @@ __all__ = [
     "loss_curves",
     "read_metrics",
     "save",
+    "temperature_profiles",
     "weight_diagnostics",
     "work_distributions",
 ]
