@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from bgfast.errors import UserError
@@ -66,7 +67,10 @@ def sample_run(
 def explore_and_train(
     config: ExploreConfig, landscape: Landscape, folder: RunFolder, reporter: Reporter
 ) -> Flow:
-    """Return the flow after the exploration and the final training on what it found."""
+    """Return the flow after the exploration and the final training on what it found.
+
+    In the final training both states have the same weight among the examples.
+    """
     usable_device(config.device)
     with folder.timed("exploration"):
         flow, exploration = explore(config, landscape, folder.path, reporter)
@@ -81,11 +85,22 @@ def explore_and_train(
             folder.path,
             "train on what was found",
             reporter,
-            data=exploration.frames[-1].x,
+            data=_balanced(exploration.frames[-1].x, landscape, config.analysis.split),
             validation=None,
             reaction_coordinate=landscape.coordinate,
         )
     return flow
+
+
+def _balanced(x: Tensor, landscape: Landscape, split: float) -> Tensor:
+    """Return the population with the smaller side of the split repeated until both weigh alike.
+
+    A state of little weight would hardly be learnt from its few examples.
+    """
+    above = landscape.coordinate(x) >= split
+    sides = [side for side in (x[~above], x[above]) if len(side)]
+    n = max(len(side) for side in sides)
+    return torch.cat([side.repeat(-(-n // len(side)), 1)[:n] for side in sides])
 
 
 def _draw(

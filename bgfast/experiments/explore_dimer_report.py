@@ -115,7 +115,8 @@ def _report(
 
 def _result(config: ExploreDimerConfig, found: DimerEstimates) -> str:
     text = (
-        "After the exploration the flow was trained once more, on the last population, and "
+        "After the exploration the flow was trained once more, on the last population "
+        "with both states weighing alike, and "
         f"{config.sampling.n:,} configurations were drawn."
     )
     if config.windows.n_windows:

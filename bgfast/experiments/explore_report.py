@@ -164,7 +164,8 @@ def _report(
     add_exploration(report, config, landscape, exploration, figures["exploration"])
     report.add_section(
         "The weighted histogram and the exact one",
-        "After the exploration the flow was trained once more, on the last population, and "
+        "After the exploration the flow was trained once more, on the last population with both "
+        "states weighing alike, and "
         f"{weights.n:,} configurations were drawn and reweighted.\n\n{_agreement(config, result)}",
         figures=[(figures["profile"], "Free energy with one and two standard errors.")],
         verdict=result.estimate.verdict,
