@@ -62,6 +62,24 @@ def run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
             reaction_coordinate=energy.dimer_distance,
         )
     labelled = data[config.data.main_tau]
+    draw_and_simulate(config, energy, labelled, simulated.get(1.0), flow, folder, reporter)
+    analyse_run(config, folder, reporter)
+
+
+def draw_and_simulate(
+    config: DimerConfig,
+    energy: ParticleDimer,
+    labelled: StateData,
+    flat: StateData | None,
+    flow: Flow,
+    folder: RunFolder,
+    reporter: Reporter,
+) -> None:
+    """Do all that follows the training: samples, windows that start from them, references.
+
+    ``labelled`` are data whose labelling the flow has learned; ``flat``, simulations without the
+    double well at tau = 1, serve the annealing.
+    """
     with folder.timed("sampling"):
         for tau in config.sampling.tau:
             path, seed = folder.samples_at(tau), seed_for(config.seed, f"latent {tau!r}")
@@ -69,14 +87,12 @@ def run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
     if config.anneal.n_samples:
         with folder.timed("annealing"):
             path, seed = folder.annealed, seed_for(config.seed, "anneal")
-            flat = simulated.get(1.0)
             draw_annealed_dimer(flow, config, energy, labelled, flat, path, 1.0, seed, reporter)
     with folder.timed("windows"):
         for tau in config.sampling.tau:
             _windows(config, energy, labelled, folder, tau, reporter)
     with folder.timed("reference"):
         keep_references(config, energy, folder, reporter)
-    analyse_run(config, folder, reporter)
 
 
 def analyse_run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
