@@ -29,7 +29,10 @@ def _register(potential: Potential, n_dim: int) -> None:
         KernelSpec(
             name=f"pair_{potential.name}",
             summary=f"all pairs, {potential.summary}: energy and gradient",
-            implementations={"numba": "bgfast_kernels.pair.numba_kernels:pair_energy_grad"},
+            implementations={
+                "numba": "bgfast_kernels.pair.numba_kernels:pair_energy_grad",
+                "cuda": "bgfast_kernels.pair.cuda_kernels:pair_energy_grad",
+            },
             sample=lambda rng, n, dtype: {
                 "x": cluster(rng, n, dtype, 13, n_dim, parameters.sigma),
                 "parameters": parameters,
