@@ -8,11 +8,10 @@ from bgfast_kernels.pair import PairParameters, cuda_kernels
 
 from bgfast.ops.pair_reference import reference_energy_grad, reference_hvp
 from tests.cuda_shim import COMPILER, Guarded, ShimError, compile_module
-from tests.pair_cases import configurations, errors, magnitudes
+from tests.pair_cases import assert_close, configurations, magnitudes
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs g++")
 
-TOLERANCE = {"float32": 1e-6, "float64": 1e-14}
 N_ROWS = 61  # fills neither a block nor a warp
 
 # potential, dimensions, particles, lanes; None for what `lanes` chooses
@@ -82,7 +81,7 @@ def check(x, p, n_lanes):
     found = (*energy_grad(x, p, n_lanes), hvp(x, v, p, n_lanes))
     exact = [torch.from_numpy(a.astype(np.float64)) for a in (x, v)]
     expected = (*reference_energy_grad(exact[0], p), reference_hvp(*exact, p))
-    assert max(errors(found, expected, magnitudes(x, v, p))) < TOLERANCE[str(x.dtype)]
+    assert_close(found, expected, magnitudes(x, v, p))
 
 
 @every_dtype
