@@ -1,10 +1,11 @@
 // Hessian-vector product of a pair potential. Defines: REAL, N, DIM, G, BLOCK, CHUNK, TILE,
-// PAIR_ENERGY, PAIR_HESSIAN.
+// PAIR_ENERGY, PAIR_HESSIAN, and RESIDENT, how many blocks have to fit on a multiprocessor: not told,
+// ptxas spills to fit one more.
 #include "common.cuh"
 #include "pair/terms.cuh"
 #include "gather.cuh"
 
-extern "C" __global__ void __launch_bounds__(BLOCK) pair_hvp(
+extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) pair_hvp(
     const real *x, const real *v, long long n, PHYSICS_ARGUMENTS, real *out) {
     __shared__ real tiles[BLOCK / G][TILE][2 * DIM];
     const Physics p = PHYSICS;
@@ -39,11 +40,17 @@ extern "C" __global__ void __launch_bounds__(BLOCK) pair_hvp(
                     const int k = i * DIM + axis;
                     const real off = own[c][DIM + axis] - mean[axis];
                     const real in_phi = p.gradient * h[c][axis] + p.trap * off;
-                    real product = in_phi * p.scale * p.scale * fold_slope(x[k], p);
-                    if (is_far(x[k], p))  // phi' H phi' v + g phi'' v
-                        product += gradient_at(x, i, axis, p) * fold_curvature(x[k], p) * v[k];
-                    out[k] = product;
+                    out[k] = in_phi * p.scale * p.scale * fold_slope(x[k], p);
                 }
         }
     }
+    if (!row.own) return;
+#pragma unroll 1
+    for (int i = lane; i < N; i += G)
+#pragma unroll 1
+        for (int axis = 0; axis < DIM; ++axis) {  // phi' H phi' v + g phi'' v
+            const int k = i * DIM + axis;
+            if (is_far(x[k], p))
+                out[k] += gradient_at(x, i, axis, p) * fold_curvature(x[k], p) * v[k];
+        }
 }

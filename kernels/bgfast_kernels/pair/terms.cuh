@@ -94,6 +94,7 @@ __device__ __forceinline__ void mean_of(int lane, const Physics &p, real *mean, 
 __device__ __forceinline__ real gradient_at(const real *x, int i, int axis, const Physics &p) {
     real ri[DIM], total = real(0), mean = real(0);
     place(x, i, p, ri);
+#pragma unroll 1
     for (int j = 0; j < N; ++j) {
         real rj[DIM], out[DIM];
         place(x, j, p, rj);
