@@ -32,7 +32,7 @@ from bgfast.energies import ParticleDimer
 from bgfast.flows import RealNVP, Sequential, architecture
 from bgfast.flows.execution import bfloat16_is_supported
 from bgfast.ops import use_backend
-from bgfast.ops.coupling import bounded
+from bgfast.ops.coupling_reference import bounded
 from bgfast.sampling.generate import generate
 from bgfast.training.cap import LinLogCap
 from bgfast.training.losses import kl_loss
@@ -130,7 +130,7 @@ def train(contender: Contender, z: Tensor, optimizer: torch.optim.Optimizer) -> 
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     torch.nn.utils.clip_grad_norm_(parameters, 100.0)
     optimizer.step()
-    return float(loss)
+    return float(loss.detach())
 
 
 def check(found: Sequence[Contender]) -> None:

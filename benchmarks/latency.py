@@ -5,23 +5,23 @@ from __future__ import annotations
 import torch
 from bgfast_kernels import names
 
-from benchmarks.throughput import BACKENDS, DTYPES, OneThread, OpCall
+from benchmarks.throughput import BACKENDS, OneThread, OpCall
 from bgfast.flows import LAYERS, architecture
 
 DIM = 76
 
 
 class OpLatency(OneThread):
-    """An op, its gradient included, with one row."""
+    """An op, its gradient included, with one row in float32."""
 
-    params = (list(names()), BACKENDS, DTYPES)
-    param_names = ("op", "backend", "dtype")
+    params = (list(names()), BACKENDS)
+    param_names = ("op", "backend")
 
-    def setup(self, op: str, backend: str, dtype: str) -> None:
+    def setup(self, op: str, backend: str) -> None:
         self.one_thread()
-        self.call = OpCall(op, backend, dtype, 1)
+        self.call = OpCall(op, backend, "float32", 1)
 
-    def time_call(self, op: str, backend: str, dtype: str) -> None:
+    def time_call(self, op: str, backend: str) -> None:
         self.call()
 
 

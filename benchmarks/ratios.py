@@ -13,7 +13,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -75,13 +75,12 @@ def row(what: str, above: list[float], below: list[float], goal: str) -> dict[st
     }
 
 
-def thread_rows(quick: bool, repeats: int) -> list[dict[str, Any]]:
-    rows = []
+def thread_rows(quick: bool, repeats: int) -> Iterator[dict[str, Any]]:
     for n in (256,) if quick else (10_000, 100_000):
         for name in names():
             call = OpCall(name, "numba", "float32", n)
             one, two = seconds([with_threads(k, call) for k in (1, 2)], repeats)
-            rows.append(row(f"{name}, B = {n:,}: one thread / two", one, two, ">= 1.7"))
+            yield row(f"{name}, B = {n:,}: one thread / two", one, two, ">= 1.7")
     flow = same_weights.make_flow((32, 32)) if quick else same_weights.make_flow()
     n = 256 if quick else 10_000
     runs = {
@@ -90,13 +89,11 @@ def thread_rows(quick: bool, repeats: int) -> list[dict[str, Any]]:
     }
     for name, run in runs.items():
         one, two = seconds([with_threads(k, run) for k in (1, 2)], min(3, repeats), warm=quick)
-        rows.append(row(f"{name} R8, B = {n:,}: one thread / two", one, two, ""))
-    return rows
+        yield row(f"{name} R8, B = {n:,}: one thread / two", one, two, "")
 
 
-def hvp_rows(quick: bool, repeats: int) -> list[dict[str, Any]]:
+def hvp_rows(quick: bool, repeats: int) -> Iterator[dict[str, Any]]:
     parameters = DimerParameters()
-    rows = []
     for dtype in (torch.float32, torch.float64):
         n = 64 if quick else 10_000
         x = torch.from_numpy(lattice(np.random.default_rng(0), n, np.float64, parameters)).to(dtype)
@@ -104,8 +101,7 @@ def hvp_rows(quick: bool, repeats: int) -> list[dict[str, Any]]:
         calls = [partial(dimer_hvp, x, v, parameters), partial(dimer_energy_grad, x, parameters)]
         product, gradient = seconds([with_threads(1, c) for c in calls], repeats)
         what = f"Hessian-vector product / gradient, {str(dtype)[6:]}, B = {n:,}"
-        rows.append(row(what, product, gradient, "<= 3"))
-    return rows
+        yield row(what, product, gradient, "<= 3")
 
 
 def relabelling_row(quick: bool, repeats: int) -> dict[str, Any]:
@@ -117,14 +113,12 @@ def relabelling_row(quick: bool, repeats: int) -> dict[str, Any]:
     return row(what, found, one, "<= 0.15 at 100,000")
 
 
-def measure(quick: bool, repeats: int) -> list[dict[str, Any]]:
+def measure(quick: bool, repeats: int) -> Iterator[dict[str, Any]]:
     before = torch.get_num_threads()
     try:
-        return [
-            *hvp_rows(quick, repeats),
-            relabelling_row(quick, repeats),
-            *thread_rows(quick, repeats),
-        ]
+        yield from hvp_rows(quick, repeats)
+        yield relabelling_row(quick, repeats)
+        yield from thread_rows(quick, repeats)
     finally:
         cpu.set_threads(None)
         torch.set_num_threads(before)
@@ -138,9 +132,11 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if "OMP_PROC_BIND" in os.environ:
         parser.error("unset OMP_PROC_BIND: with it the thread pool has one core")
-    rows = measure(options.quick, 3 if options.quick else options.repeats)
-    for r in rows:
-        print(f"{r['what']:62s} {r['ratio']:8.3f} [{r['q1']:.3f} .. {r['q3']:.3f}]  {r['goal']}")
+    rows = []
+    for r in measure(options.quick, 3 if options.quick else options.repeats):
+        spread = f"[{r['q1']:.3f} .. {r['q3']:.3f}]"
+        print(f"{r['what']:62s} {r['ratio']:8.3f} {spread}  {r['goal']}", flush=True)
+        rows.append(r)
     found = machine.describe(clock="wall-clock time")
     print(machine.line(found))
     if options.json:

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from bgfast_kernels.coupling import S_MAX
 from torch import Tensor, nn
 
 from benchmarks.peers.energies import bgflow_module
 from benchmarks.peers.same_weights import DIM, Bounded, Mapped, Step, parameters_of, widened
-from bgfast.flows.coupling import S_MAX, bounded
+from bgfast.ops.coupling import bounded
 
 
 def normflows(taken: list[Step]) -> Mapped:

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from bgfast_kernels.coupling import S_MAX
 from bgfast_kernels.dimer import DimerParameters
 from torch import Tensor, nn
 
 from bgfast.energies import ParticleDimer
 from bgfast.flows import RealNVP, Sequential, architecture
-from bgfast.flows.coupling import S_MAX, bounded
+from bgfast.ops.coupling import bounded
 
 P = DimerParameters()
 DIM = P.dim

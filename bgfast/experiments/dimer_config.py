@@ -16,6 +16,7 @@ from bgfast.experiments.config import (
     RunTraining,
     SamplingConfig,
     Section,
+    check_temperatures,
 )
 
 
@@ -50,8 +51,10 @@ class DimerData(Section):
 
     Parameters
     ----------
+    tau
+        Relative temperatures that are simulated to train on.
     n_walkers
-        Independent walkers in each state.
+        Independent walkers in each state at each temperature.
     burn_in
         Sweeps before the first kept frame; step sizes are adapted in the first half.
     n_frames, stride
@@ -64,11 +67,12 @@ class DimerData(Section):
         Relabel identical particles: the solvent of every frame to a common reference, the dimer's
         two from left to right.
     flat_walkers
-        Further walkers in each state, kept for the estimate and simulated with a constant force in
-        place of the dimer's own double well, so that they cover the barrier. 0: the held-out
-        walkers serve the estimate.
+        Further walkers in each state at each sampled temperature, kept for the estimate and
+        simulated with a constant force in place of the dimer's own double well, so that they cover
+        the barrier. 0: the held-out walkers serve the estimate.
     """
 
+    tau: tuple[float, ...] = (1.0,)
     n_walkers: int = Field(16, ge=2)
     burn_in: int = Field(2000, ge=50)
     n_frames: int = Field(1000, ge=1)
@@ -77,6 +81,16 @@ class DimerData(Section):
     held_out: float = Field(0.25, ge=0, lt=1)
     relabel: bool = True
     flat_walkers: int = Field(16, ge=0)
+
+    @model_validator(mode="after")
+    def _temperatures(self) -> DimerData:
+        check_temperatures(self.tau)
+        return self
+
+    @property
+    def main_tau(self) -> float:
+        """The temperature nearest to 1; all data follow the labelling found at it."""
+        return min(self.tau, key=lambda tau: abs(tau - 1))
 
 
 class DimerWindows(Section):
@@ -104,6 +118,25 @@ class DimerWindows(Section):
     stride: int = Field(100, ge=1)
 
 
+class DimerAnneal(AnnealConfig):
+    """Annealing with defaults for the dimer: towards a target that is flat along d.
+
+    Packings of the solvent do not relax within a stage, however many there are. So the stages are
+    few, and sweeps of single-particle moves follow, 4000 in all, on a target along which d forgets
+    within some 1200 sweeps on which side it started.
+    """
+
+    draws: int = Field(8, ge=1)
+    leapfrog: int = Field(3, ge=1)
+    cess: float = Field(0.9, gt=0, lt=1)
+    sweeps: int = Field(10, ge=0, multiple_of=2)
+    sweeps_from: float = Field(0.45, ge=0, le=1)
+    hmc_until: float = Field(0.6, ge=0, le=1)
+    final_sweeps: int = Field(500, ge=0, multiple_of=2)
+    final_frames: int = Field(8, ge=1)
+    bias: Literal["none", "flatten"] = "flatten"
+
+
 class DimerConfig(RunConfig):
     """A whole run of the dimer.
 
@@ -123,7 +156,7 @@ class DimerConfig(RunConfig):
     flow: FlowConfig = FlowConfig()
     training: RunTraining
     sampling: SamplingConfig = SamplingConfig()
-    anneal: AnnealConfig = AnnealConfig()
+    anneal: DimerAnneal = DimerAnneal()
     windows: DimerWindows = DimerWindows()
     analysis: AnalysisConfig = AnalysisConfig(bounds=(0.5, 2.5), split=1.5)
 

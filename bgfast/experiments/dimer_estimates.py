@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -153,7 +154,7 @@ class Agreement:
 def estimates(
     config: DimerConfig,
     energy: ParticleDimer,
-    simulated: StateData,
+    simulated: Mapping[float, StateData],
     flow: Sequential,
     folder: RunFolder,
     references: dict[float, UmbrellaResult],
@@ -161,7 +162,7 @@ def estimates(
 ) -> DimerEstimates:
     """Estimate from the samples of every temperature, and from the simulations.
 
-    The held-out walkers of ``simulated`` enter at tau = 1, the windows at their temperatures.
+    The held-out walkers of ``simulated`` and the windows enter at their temperatures.
     """
     section = config.analysis
     plain: dict[float, PlainEstimate] = {}
@@ -173,8 +174,7 @@ def estimates(
             windows = None
             if folder.windows_at(tau).exists():
                 windows = WindowData.load(folder.windows_at(tau), energy.dim)
-            states = simulated if tau == 1 else None
-            rows = generated_rows(folder, section, tau)
+            rows, states = generated_rows(folder, section, tau), simulated.get(tau)
             estimate = pooled_estimate(energy, flow, section, tau, rows, states, windows)
             if estimate is not None:
                 pooled[tau] = estimate

@@ -249,7 +249,7 @@ def _dimer(config: DimerConfig, summary: dict[str, Any]) -> _Local:
     profile = summary["profile"]
     d, f = np.array(profile["r"]), np.array(profile["f"], dtype=np.float64)  # null becomes NaN
     known = np.isfinite(f)
-    f = np.interp(d, d[known], f[known])
+    d, f = d[known], f[known]
 
     def v(system: ParticleDimer) -> np.ndarray:
         values: np.ndarray = system.double_well(torch.from_numpy(d)).numpy()

@@ -21,10 +21,9 @@ from torch import Tensor
 
 from bgfast.flows.base import Flow
 from bgfast.flows.conditioner import Conditioner
-from bgfast.flows.dense import eager_cpu
 from bgfast.flows.registry import LayerSettings, register
 from bgfast.ops import affine_coupling
-from bgfast.ops.backend import requested_backend
+from bgfast.ops.backend import eager_cpu, requested_backend
 from bgfast.ops.coupling import affine_coupling_
 
 # Initial weights of T's output layer, relative to Glorot's: a new flow is close to the identity.

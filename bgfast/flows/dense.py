@@ -21,10 +21,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn import functional
 
 from bgfast.flows.execution import prepared_weights
+from bgfast.ops.backend import eager_cpu
 
 # tanh and relu need only their result for the backward pass, and a linear layer does not need its
 # own output: working in place is exact under autograd too, and saves a pass over memory.
@@ -79,23 +79,6 @@ def plain_dense(
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
         x = activate(functional.linear(x, weight, bias))
     return functional.linear(x, weights[-1], biases[-1])
-
-
-def eager_cpu(x: Tensor) -> bool:
-    """Return whether ``x`` is an ordinary CPU tensor that nothing is tracing or transforming.
-
-    Autograd is allowed; torch.compile, torch.func, forward mode, autocast and tensor subclasses
-    need operations they know.
-    """
-    return (
-        not torch.compiler.is_compiling()
-        and type(x) in (Tensor, torch.nn.Parameter)
-        and x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.float64)
-        and torch._C._functorch.maybe_current_level() is None
-        and forward_ad._current_level < 0
-        and not torch.is_autocast_enabled("cpu")
-    )
 
 
 def _activations(

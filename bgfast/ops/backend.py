@@ -15,6 +15,7 @@ from contextvars import ContextVar
 
 import torch
 from bgfast_kernels import cuda, get
+from torch.autograd import forward_ad
 
 BACKENDS = ("torch", "numba", "cuda")
 _KERNEL_DTYPES = (torch.float32, torch.float64)
@@ -125,6 +126,24 @@ def why_no_cuda() -> str:
 
 
 why_no_cuda._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def eager_cpu(x: torch.Tensor) -> bool:
+    """Return whether ``x`` is an ordinary CPU tensor that nothing is tracing or transforming.
+
+    Autograd is allowed; torch.compile, torch.func, forward mode, autocast, dispatch modes and
+    subclasses of tensors need operations they know.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and type(x) in (torch.Tensor, torch.nn.Parameter)
+        and x.device.type == "cpu"
+        and x.dtype in _KERNEL_DTYPES
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._functorch.maybe_current_level() is None
+        and forward_ad._current_level < 0
+        and not torch.is_autocast_enabled("cpu")
+    )
 
 
 def _known(backend: str, source: str) -> str:

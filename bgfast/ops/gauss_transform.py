@@ -14,6 +14,8 @@ from bgfast_kernels import get
 from bgfast_kernels.kde.reflection import Walls
 from torch import Tensor
 
+from bgfast.ops.gauss_transform_cuda import gauss_transform_cuda
+
 Sums = tuple[Tensor, Tensor, Tensor]
 
 
@@ -176,6 +178,7 @@ def _define_op() -> Any:
         "-> (Tensor, Tensor, Tensor)"
     )
     library.impl("gauss_transform", _gauss_transform_cpu, "CPU")
+    library.impl("gauss_transform", gauss_transform_cuda, "CUDA")
     api.register_fake("bgfast::gauss_transform", _gauss_transform_fake, lib=library)
     api.register_vmap("bgfast::gauss_transform", _gauss_transform_vmap, lib=library)
     return library

@@ -44,7 +44,7 @@ def kde_log_density(
         often as it takes for the density to integrate to 1 over [lo, hi]. Bounds are rounded to
         the dtype of the points.
     backend
-        ``"torch"`` (direct sums, O(n m)), ``"numba"``, or ``None``: chosen by the tensor.
+        ``"torch"`` (direct sums, O(n m)), ``"numba"``, ``"cuda"``, or ``None``: by the tensor.
 
     Returns
     -------
@@ -59,6 +59,7 @@ def kde_log_density(
         If ``points``, ``weights`` or ``query`` is not a float32 or float64 tensor, or they differ
         in dtype or device, or ``bandwidth`` is not a number.
     ValueError
+        (On a CUDA device bad values, known only there, give NaN instead.)
         If a shape does not match, there are no points, the bandwidth is not positive and finite,
         the bounds are not ordered, a point or query is outside of them or not finite, or weights
         are negative, not finite or all zero.
@@ -200,6 +201,10 @@ def _log_cosine_series(
 
 
 def _check_inside(x: Tensor, lo: float, hi: float, name: str) -> Tensor:
+    if x.is_cuda:  # nobody waits for the device: what the CPU refuses is NaN here
+        extremes = x.aminmax()
+        inside = (extremes.min >= lo) & (extremes.max <= hi)
+        return torch.where(inside, 0.0, torch.nan).to(x.dtype)
     if x.numel():
         least, most = (float(v) for v in x.aminmax())
         if not (lo <= least and most <= hi):  # true for NaN

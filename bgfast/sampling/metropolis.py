@@ -14,7 +14,7 @@ import numpy as np
 from bgfast_kernels import montecarlo, random
 from numpy.typing import ArrayLike, NDArray
 
-from bgfast.sampling import arguments
+from bgfast.sampling import arguments, metropolis_cuda
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
@@ -80,6 +80,8 @@ class MetropolisSampler:
     first_walker
         Number of the first walker: walker i of a sampler has stream ``first_walker + i``, so
         walkers can be split among samplers without changing any of them.
+    device
+        A CUDA device for sweeps of many dimer walkers, the CPU's moves to rounding; default: CPU.
 
     Raises
     ------
@@ -101,9 +103,13 @@ class MetropolisSampler:
         interval: Sequence[float] | Array | None = None,
         bias: Sequence[float] | Array | None = None,
         first_walker: int = 0,
+        device: Any = None,
     ) -> None:
         self.system = _monte_carlo(system)
         self.moves = _moves(self.system, moves)
+        if device is not None:
+            device = metropolis_cuda.check(self.system, self.moves, device)
+        self._device = device
         x = arguments.configurations(x0, self.system.dim)
         u, q = montecarlo.evaluate(self.system, x)
         n = len(x)
@@ -150,13 +156,16 @@ class MetropolisSampler:
         chunk = -(-n_frames // _MAX_CHUNKS)
         for start in range(0, n_frames, max(chunk, 1)):
             stop = min(start + chunk, n_frames)
-            frames[:, start:stop], energies[:, start:stop] = montecarlo.advance(
-                self.system, self.moves, self.walkers, stop - start, stride
-            )
+            frames[:, start:stop], energies[:, start:stop] = self._advance(stop - start, stride)
             if progress is not None:
                 progress(stop * stride, n_steps)
         proposals = max(n_steps, 1) * self.system.moves_per_step[self.moves]
         return Trajectory(frames, energies, self.walkers.accepted / proposals)
+
+    def _advance(self, n_frames: int, stride: int) -> tuple[Array, Array]:
+        if self._device is None:
+            return montecarlo.advance(self.system, self.moves, self.walkers, n_frames, stride)
+        return metropolis_cuda.advance(self.system, self.walkers, n_frames, stride, self._device)
 
     def adapt(self, n_steps: int, target: float = 0.4) -> Array:
         """Run a burn-in in which each walker's step size goes to a wanted acceptance.

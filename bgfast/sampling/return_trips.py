@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 Coordinate = Callable[[torch.Tensor], torch.Tensor]
 Progress = Callable[[int, int], None]
 
-_FRAMES = 2000
+_FRAMES = 250
 """Frames of each walker that are looked at together."""
 
 

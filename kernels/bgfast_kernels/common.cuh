@@ -13,7 +13,7 @@ struct alignas(2 * sizeof(REAL)) real2 {
 
 // 1/s of a normal number. In float32 the hardware's approximation, within one unit in the last
 // place; in float64 the hardware's 20 bits and Newton's method, where a division would be a call of
-// a subroutine. (tests/cuda_shim defines its own.)
+// a subroutine. (tests/cuda_shim has functions of its own in the place of these.)
 #ifndef BGFAST_SHIM
 __device__ __forceinline__ float reciprocal(float s) {
     float inverse;
@@ -27,6 +27,23 @@ __device__ __forceinline__ double reciprocal(double s) {
     inverse = fma(inverse, fma(error, error, error), inverse);
     error = fma(-s, inverse, 1.0);
     return fma(inverse, error, inverse);
+}
+
+// The square root of a normal positive number, and its inverse.
+__device__ __forceinline__ float square_root(float s, float *inverse) {
+    const float root = sqrt(s);
+    *inverse = reciprocal(root);
+    return root;
+}
+__device__ __forceinline__ double square_root(double s, double *inverse) {
+    double y;
+    asm("rsqrt.approx.ftz.f64 %0, %1;" : "=d"(y) : "d"(s));
+    double error = fma(-s * y, y, 1.0);
+    y = fma(y * error, fma(0.375, error, 0.5), y);
+    error = fma(-s * y, y, 1.0);
+    *inverse = y = fma(y * error, 0.5, y);
+    const double root = s * y;
+    return fma(fma(-root, root, s), 0.5 * y, root);
 }
 #endif
 

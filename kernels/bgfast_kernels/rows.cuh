@@ -9,12 +9,16 @@
 template <class P>
 __device__ __forceinline__ bool is_far(real x, const P &p) { return fabs(x) > p.far; }
 
+// phi(x).
+template <class P>
+__device__ __forceinline__ real phi(real x, const P &p) {
+    if (!is_far(x, p)) return x;
+    return copysign(p.far * (real(1) + log(fabs(x) * reciprocal(p.far))), x);
+}
+
 // phi(x) in the kernel's unit of length.
 template <class P>
-__device__ __forceinline__ real fold(real x, const P &p) {
-    if (is_far(x, p)) x = copysign(p.far * (real(1) + log(fabs(x) / p.far)), x);
-    return x * p.scale;
-}
+__device__ __forceinline__ real fold(real x, const P &p) { return phi(x, p) * p.scale; }
 
 // phi'(x).
 template <class P>

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks import gpu_report, timing
 from benchmarks.gpu_timing import Card, buffer_sets
-from bgfast.ops import dimer_cuda
+from bgfast.ops import dimer_cuda, gauss_transform_cuda
 from bgfast.ops.backend import why_no_cuda
 from tests.cuda_shim import COMPILER
 from tests.cuda_shim.fake_cupy import Machine, installed
@@ -25,6 +25,17 @@ class Clock:
 
     def per_replay(self, calls, repeats):
         return 10e-6
+
+
+def density_grad(points, backend):
+    """The op's forward pass on the CPU by the CUDA kernels, in the place of a CUDA tensor's."""
+    p = points.double()
+    if backend == "torch":
+        return p, p
+    share = torch.full_like(p, 1 / len(p))
+    found = gauss_transform_cuda.gauss_transform_cuda(None, p, share, None, True, 0.1, 0, [], 1)
+    assert all(t.isfinite().all() for t in found)
+    return p, p
 
 
 @pytest.mark.parametrize("command", [["--sizes", "a"], ["--sizes", "0"], ["--repeats", "0"]])
@@ -62,11 +73,13 @@ def test_every_case_gives_a_row_with_a_small_error(monkeypatch):
     monkeypatch.setattr(dimer_cuda, "place", lambda x: where)
     monkeypatch.setattr(gpu_report, "dimer_hvp", lambda x, v, p, backend: dimer_cuda.hvp(x, v, p))
     monkeypatch.setattr(gpu_report, "_compiled_seconds", lambda *_: 40e-6)
+    monkeypatch.setattr(gauss_transform_cuda, "place", lambda x: where)
+    monkeypatch.setattr(gpu_report, "_density_grad", density_grad)
     chosen = list(gpu_report.cases(torch.device("cpu")))
     small = Card("a card", 4e12, 3.3e13, cache_bytes=1)
     with installed(Machine()):
         rows = gpu_report.measure(chosen, [3], 1, Clock(), small)
-    assert len(rows) == 14
+    assert len(rows) == 16
     for row in rows:
         assert row["error"] < (1e-5 if row["dtype"] == "float32" else 1e-12)
         assert row["rows/s"] == 3 / 10e-6

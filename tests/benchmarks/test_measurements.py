@@ -1,11 +1,15 @@
 """Scaling, ratios, peak memory, and the tables in README."""
 
 import json
+import pkgutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
+import benchmarks
 from benchmarks import memory, readme, scaling
 from benchmarks.peak import peak_growth
 from benchmarks.ratios import row
@@ -108,3 +112,12 @@ def test_readme_takes_the_measured_tables(tmp_path) -> None:
 def test_readme_has_one_place_for_them() -> None:
     text = (readme.ROOT / "README.md").read_text()
     assert text.count(readme.START) == text.count(readme.END) == 1
+
+
+def test_asv_can_import_every_benchmark_without_the_tests() -> None:
+    """In the environments asv builds there are the benchmarks and the package, no more."""
+    names = [m.name for m in pkgutil.walk_packages(benchmarks.__path__, "benchmarks.")]
+    code = "import sys, importlib; sys.modules['tests'] = None\n" + "\n".join(
+        f"importlib.import_module({name!r})" for name in names if not name.endswith("__main__")
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=readme.ROOT, timeout=60)

@@ -102,24 +102,21 @@ inline void release(Fiber &arrived, int *ready, int &n_ready) {
     }
 }
 
-template <class Kernel>
-struct Entry {
-    static inline Kernel *kernel;
-    static void run() {
-        (*kernel)();
-        current->wait = DONE;
-        swapcontext(&current->context, &scheduler);
-    }
-};
+// What every fiber runs.
+inline void (*entry)(void *);
+inline void *entry_argument;
+inline void enter() {
+    entry(entry_argument);
+    current->wait = DONE;
+    swapcontext(&current->context, &scheduler);
+}
 
 extern "C" char __start_bgfast_shared[] __attribute__((weak));
 extern "C" char __stop_bgfast_shared[] __attribute__((weak));
 
-template <class Kernel>
-const char *run_block(Kernel &kernel, char *stacks, size_t stack_size, int *ready) {
+inline const char *run_block(char *stacks, size_t stack_size, int *ready) {
     if (__start_bgfast_shared)
         memset(__start_bgfast_shared, 0xff, __stop_bgfast_shared - __start_bgfast_shared);
-    Entry<Kernel>::kernel = &kernel;
     int n_ready = 0, n_done = 0;
     for (int i = 0; i < n_threads; ++i) {
         Fiber &f = fibers[i];
@@ -127,7 +124,7 @@ const char *run_block(Kernel &kernel, char *stacks, size_t stack_size, int *read
         f.context.uc_stack.ss_sp = stacks + i * stack_size;
         f.context.uc_stack.ss_size = stack_size;
         f.context.uc_link = nullptr;
-        makecontext(&f.context, &Entry<Kernel>::run, 0);
+        makecontext(&f.context, &enter, 0);
         f.index = {unsigned(i) % block_size.x, unsigned(i) / block_size.x % block_size.y,
                    unsigned(i) / (block_size.x * block_size.y)};
         f.wait = RUNNING;
@@ -155,8 +152,10 @@ const char *run_block(Kernel &kernel, char *stacks, size_t stack_size, int *read
     return nullptr;
 }
 
-template <class Kernel>
-const char *run(Kernel kernel, dim3 grid, dim3 block, uint64_t seed) {
+inline const char *run(
+    void (*kernel)(void *), void *argument, dim3 grid, dim3 block, uint64_t seed) {
+    entry = kernel;
+    entry_argument = argument;
     const size_t stack_size = 64 * 1024;
     random_state = 0x9e3779b97f4a7c15ull * (seed + 1);
     grid_size = grid;
@@ -177,7 +176,7 @@ const char *run(Kernel kernel, dim3 grid, dim3 block, uint64_t seed) {
     for (unsigned i = 0; i < n_blocks && !error; ++i) {
         const unsigned b = order[i];
         block_index = {b % grid.x, b / grid.x % grid.y, b / (grid.x * grid.y)};
-        error = run_block(kernel, stacks, stack_size, ready);
+        error = run_block(stacks, stack_size, ready);
     }
     delete[] fibers;
     delete[] ready;
@@ -234,17 +233,25 @@ inline unsigned ballot(int line, unsigned mask, bool predicate) {
     return votes;
 }
 
-template <class... A, class F, size_t... I>
-const char *call(void (*kernel)(A...), F, void **arguments, const dim3 &grid, const dim3 &block,
-                 uint64_t seed, std::index_sequence<I...>) {
-    return run([=] { kernel(*static_cast<std::remove_reference_t<A> *>(arguments[I])...); }, grid,
-               block, seed);
-}
+template <class... A>
+struct Call {
+    void (*kernel)(A...);
+    void **arguments;
+
+    template <size_t... I>
+    void unpack(std::index_sequence<I...>) const {
+        kernel(*static_cast<std::remove_reference_t<A> *>(arguments[I])...);
+    }
+    static void make(void *call) {
+        static_cast<Call *>(call)->unpack(std::index_sequence_for<A...>{});
+    }
+};
 
 template <class... A>
 const char *launch(void (*kernel)(A...), void **arguments, const unsigned *shape, uint64_t seed) {
-    return call(kernel, 0, arguments, dim3{shape[0], shape[1], shape[2]},
-                dim3{shape[3], shape[4], shape[5]}, seed, std::index_sequence_for<A...>{});
+    Call<A...> call{kernel, arguments};
+    return run(&Call<A...>::make, &call, dim3{shape[0], shape[1], shape[2]},
+               dim3{shape[3], shape[4], shape[5]}, seed);
 }
 
 template <class T>
@@ -326,3 +333,13 @@ inline float reciprocal(float s) {
     return hash == 0 ? nextafterf(exact, 0.0f) : hash == 1 ? nextafterf(exact, 2 * exact) : exact;
 }
 inline double reciprocal(double s) { return 1.0 / s; }
+inline float square_root(float s, float *inverse) {
+    const float root = std::sqrt(s);
+    *inverse = reciprocal(root);
+    return root;
+}
+inline double square_root(double s, double *inverse) {
+    const double root = std::sqrt(s);
+    *inverse = 1.0 / root;
+    return root;
+}

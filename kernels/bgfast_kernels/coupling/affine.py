@@ -1,7 +1,7 @@
 """The affine coupling step on the CPU: value and log-determinant, and all gradients, in one pass.
 
-Lanes are the columns of one row, so that a row's bits depend on nothing but that row. A row is
-copied to a buffer filled up with zeros to whole vectors; zeros have s = 0 and change no sum.
+Lanes are the columns of one row, so that a row's bits depend on nothing but that row. Lanes beyond
+its end are read as zeros, which have s = 0 and change no sum, and are not written.
 Arrays are flat, with the distance between rows beside them: halves of wider rows are worked on
 where they are, and a result may overwrite its own input.
 """
@@ -10,22 +10,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from bgfast_kernels import cpu
 from bgfast_kernels.coupling.affine_spec import S_MAX
-from bgfast_kernels.simd import (
-    exp,
-    expm1,
-    fma,
-    lanes_in,
-    larger,
-    load,
-    smaller,
-    spread,
-    store,
-)
+from bgfast_kernels.simd import exp, expm1, fma, lanes_in, larger, smaller, spread
+from bgfast_kernels.simd.arithmetic import lane_sum
+from bgfast_kernels.simd.memory import fill, load_between, store_between
 
 Array = NDArray[Any]
 
@@ -97,25 +88,10 @@ def _run(kernel: Any, n: int, m: int, *arguments: Any) -> None:
 
 
 @cpu.jit(inline="always")  # type: ignore[untyped-decorator]
-def _tanh(a: Any, limit: Any) -> Any:
+def _tanh(a: Any, zero: Any) -> Any:
+    limit = zero + 2 * SATURATED
     e = expm1(larger(-limit, smaller(limit, a + a)))
     return e / (e + 2.0)
-
-
-@cpu.jit
-def _copy(source: Any, start: Any, target: Any, target_start: Any, m: Any) -> None:
-    for j in range(m):
-        target[target_start + j] = source[start + j]
-
-
-@cpu.jit
-def _sum(numbers: Any) -> Any:
-    width = len(numbers) // 2
-    while width:
-        for j in range(width):
-            numbers[j] += numbers[j + width]
-        width //= 2
-    return numbers[0]
 
 
 @cpu.jit
@@ -135,29 +111,19 @@ def _value_rows(
     sign: Any,
 ) -> None:
     lanes = lanes_in(x)
-    width = -(-m // lanes) * lanes
-    row_x, row_s, row_t = (
-        np.zeros(width, x.dtype),
-        np.zeros(width, x.dtype),
-        np.zeros(width, x.dtype),
-    )
-    totals = np.zeros(lanes, x.dtype)
-    limit = spread(np.full(1, 2 * SATURATED, x.dtype), 0)
+    zero = fill(x, 0.0)
     for i in range(start, stop):
-        _copy(x, i * x_stride, row_x, 0, m)
-        _copy(raw_s, i * s_stride, row_s, 0, m)
-        _copy(t, i * t_stride, row_t, 0, m)
-        total = limit - limit
-        for k in range(0, width, lanes):
-            s = S_MAX * _tanh(load(row_s, k) * (1.0 / S_MAX), limit)
+        from_x, from_s, from_t, to_y = i * x_stride, i * s_stride, i * t_stride, i * y_stride
+        total = zero
+        for k in range(0, m, lanes):
+            here = m - k
+            s = S_MAX * _tanh(load_between(raw_s, from_s + k, 0, here, zero) * (1.0 / S_MAX), zero)
             total = total + s
-            if sign > 0:
-                store(row_x, k, fma(load(row_x, k), exp(s), load(row_t, k)))
-            else:
-                store(row_x, k, (load(row_x, k) - load(row_t, k)) * exp(-s))
-        _copy(row_x, 0, y, i * y_stride, m)
-        store(totals, 0, total)
-        logdet[i] += sign * _sum(totals)
+            before = load_between(x, from_x + k, 0, here, zero)
+            shift = load_between(t, from_t + k, 0, here, zero)
+            after = fma(before, exp(s), shift) if sign > 0 else (before - shift) * exp(-s)
+            store_between(y, to_y + k, 0, here, after)
+        logdet[i] += sign * lane_sum(total)
 
 
 @cpu.jit
@@ -183,35 +149,24 @@ def _grad_rows(
     sign: Any,
 ) -> None:
     lanes = lanes_in(x)
-    width = -(-m // lanes) * lanes
-    row_x, row_s, row_t = (
-        np.zeros(width, x.dtype),
-        np.zeros(width, x.dtype),
-        np.zeros(width, x.dtype),
-    )
-    row_g = np.zeros(width, x.dtype)
-    limit = spread(np.full(1, 2 * SATURATED, x.dtype), 0)
+    zero = fill(x, 0.0)
     for i in range(start, stop):
-        _copy(x, i * x_stride, row_x, 0, m)
-        _copy(raw_s, i * s_stride, row_s, 0, m)
-        _copy(t, i * t_stride, row_t, 0, m)
-        _copy(grad_y, i * grad_y_stride, row_g, 0, m)
+        from_x, from_s, from_t = i * x_stride, i * s_stride, i * t_stride
         from_logdet = spread(grad_logdet, i)
-        for k in range(0, width, lanes):
-            bounded = _tanh(load(row_s, k) * (1.0 / S_MAX), limit)
-            g = load(row_g, k)
+        for k in range(0, m, lanes):
+            here = m - k
+            bounded = _tanh(load_between(raw_s, from_s + k, 0, here, zero) * (1.0 / S_MAX), zero)
+            before = load_between(x, from_x + k, 0, here, zero)
+            g = load_between(grad_y, i * grad_y_stride + k, 0, here, zero)
             if sign > 0:
                 g_x = g * exp(S_MAX * bounded)
-                g_s = fma(g_x, load(row_x, k), from_logdet)
-                store(row_t, k, g)
+                g_s = fma(g_x, before, from_logdet)
+                g_t = g
             else:
                 g_x = g * exp(-S_MAX * bounded)
-                g_s = -fma(g_x, load(row_x, k) - load(row_t, k), from_logdet)
-                store(row_t, k, -g_x)
-            store(row_x, k, g_x)
-            store(row_s, k, (1.0 - bounded * bounded) * g_s)
-        _copy(row_x, 0, grad_x, i * grad_x_stride, m)
-        _copy(row_s, 0, grad_s, i * grad_s_stride, m)
-        _copy(row_t, 0, grad_t, i * grad_t_stride, m)
-        for k in range(m, width):
-            row_x[k], row_s[k], row_t[k] = 0.0, 0.0, 0.0
+                shift = load_between(t, from_t + k, 0, here, zero)
+                g_s = -fma(g_x, before - shift, from_logdet)
+                g_t = -g_x
+            store_between(grad_x, i * grad_x_stride + k, 0, here, g_x)
+            store_between(grad_s, i * grad_s_stride + k, 0, here, (1.0 - bounded * bounded) * g_s)
+            store_between(grad_t, i * grad_t_stride + k, 0, here, g_t)

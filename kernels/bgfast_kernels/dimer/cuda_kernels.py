@@ -20,7 +20,7 @@ from bgfast_kernels.dimer.parameters import DimerParameters
 BLOCK = 128
 _SHARED_BYTES = 32 * 1024
 _MOST_SYMMETRIC = 64  # beyond, the registers of a lane do not suffice
-_CHUNK = 4
+_CHUNK = {"float32": 4, "float64": 2}  # particles a lane holds at once, in registers
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _program(
         return cuda.Program(f"dimer/{name}.cuh", dtype, tuple(defines))
     per_particle = BLOCK // lanes * numbers_per_particle * np.dtype(dtype).itemsize
     defines += [
-        ("CHUNK", min(_CHUNK, -(-n_particles // lanes))),
+        ("CHUNK", min(_CHUNK[dtype], -(-n_particles // lanes))),
         ("TILE", min(n_particles, _SHARED_BYTES // per_particle)),
     ]
     return cuda.Program(f"dimer/{name}_gather.cuh", dtype, tuple(defines))

@@ -3,7 +3,7 @@
 #include "dimer/terms.cuh"
 #include "gather.cuh"
 
-extern "C" __global__ void __launch_bounds__(BLOCK) dimer_energy_grad(
+extern "C" __global__ void __launch_bounds__(BLOCK, 4) dimer_energy_grad(
     const real *x, long long n, PHYSICS_ARGUMENTS, real *u, real *grad) {
     __shared__ real tiles[BLOCK / G][TILE][2];
     const Physics p = PHYSICS;
@@ -17,7 +17,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK) dimer_energy_grad(
     place(x, 1, p, r2);
     real e = dimer_terms(r1, r2, p, g1, g2);
     if (lane > 0) e = real(0);
-    real pairs = real(0), outside = real(0);
+    real pairs = real(0), lost = real(0), outside = real(0);
     for (int first = 0; first < N; first += CHUNK * G) {
         real own[CHUNK][2], g[CHUNK][2];
 #pragma unroll
@@ -29,7 +29,11 @@ extern "C" __global__ void __launch_bounds__(BLOCK) dimer_energy_grad(
             own, g, first, lane, tiles[threadIdx.x / G],
             [&](int j, real *r) { place(x, j, p, r); },
             [&](const real *ri, const real *rj, bool excluded, real *t) {
-                pairs += pair(ri, rj, excluded, p, t);
+                // Compensated: a lane adds thousands of terms one after the other.
+                const real term = pair(ri, rj, excluded, p, t) - lost;
+                const real sum = pairs + term;
+                lost = (sum - pairs) - term;
+                pairs = sum;
             });
 #pragma unroll
         for (int c = 0; c < CHUNK; ++c) {
@@ -41,7 +45,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK) dimer_energy_grad(
                 const real beyond = i < N ? beyond_walls(own[c][axis], p) : real(0);
                 outside += beyond * beyond;
             }
-            if (row.own && i < N) write_gradient(x, g[c], i, p, grad);
+            if (row.own && i < N) write_gradient(x, g[c], i, true, p, grad);
         }
     }
     e += real(0.5) * p.strength * pairs + p.k_box * outside;

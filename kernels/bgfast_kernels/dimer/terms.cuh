@@ -71,8 +71,7 @@ __device__ __forceinline__ real with_walls(real t, real r, const Physics &p) {
 // q = d - d0 of the dimer, d continued below the distance sqrt(s_min); 1/d of the guarded d.
 __device__ __forceinline__ real stretch(real s, const Physics &p, real *inverse) {
     const real guarded = fmax(s, p.s_min);
-    const real d = sqrt(guarded);
-    *inverse = real(1) / d;
+    const real d = square_root(guarded, inverse);
     return d + real(0.5) * (s - guarded) * *inverse - p.d0;
 }
 
@@ -115,7 +114,7 @@ __device__ __forceinline__ void dimer_hessian(
 
 // The energy of one pair at the core radius.
 __device__ __forceinline__ real energy_at_core(const Physics &p) {
-    const real inverse = real(1) / p.s_core;
+    const real inverse = reciprocal(p.s_core);
     const real inverse_2 = inverse * inverse;
     return p.strength * inverse_2 * inverse_2 * inverse_2;
 }
@@ -124,6 +123,7 @@ __device__ __forceinline__ real energy_at_core(const Physics &p) {
 // of one lane. Seldom called, so it reads x once more.
 template <int LANES>
 __device__ __forceinline__ real core_energy(const real *x, int lane, const Physics &p) {
+    const real inverse = reciprocal(p.s_core);
     real missing = real(0);
     for (int i = lane; i < N; i += LANES)
         for (int j = i + 1; j < N; ++j) {
@@ -131,7 +131,7 @@ __device__ __forceinline__ real core_energy(const real *x, int lane, const Physi
             place(x, i, p, ri);
             place(x, j, p, rj);
             const real dx = ri[0] - rj[0], dy = ri[1] - rj[1];
-            if (!no_pair(i, j)) missing += fmax(real(0), real(1) - (dx * dx + dy * dy) / p.s_core);
+            if (!no_pair(i, j)) missing += fmax(real(0), real(1) - (dx * dx + dy * dy) * inverse);
         }
     return real(6) * energy_at_core(p) * missing;
 }
@@ -159,12 +159,16 @@ __device__ __forceinline__ real2 gradient_at(const real *x, int i, const Physics
     return {g[0] * p.scale, g[1] * p.scale};
 }
 
-// Write the gradient g of particle i, in the kernel's unit of length, to its row.
+// Write the gradient g of particle i, in the kernel's unit of length, to its row; without `far` it
+// is no far particle.
 __device__ __forceinline__ void write_gradient(
-    const real *x, const real *g, int i, const Physics &p, real *grad) {
-    const real2 there = reinterpret_cast<const real2 *>(x)[i];
-    const real2 out = {g[0] * p.scale * fold_slope(there.x, p),
-                       g[1] * p.scale * fold_slope(there.y, p)};
+    const real *x, const real *g, int i, bool far, const Physics &p, real *grad) {
+    real2 out = {g[0] * p.scale, g[1] * p.scale};
+    if (far) {
+        const real2 there = reinterpret_cast<const real2 *>(x)[i];
+        out.x *= fold_slope(there.x, p);
+        out.y *= fold_slope(there.y, p);
+    }
     reinterpret_cast<real2 *>(grad)[i] = out;
 }
 

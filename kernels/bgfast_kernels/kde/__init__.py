@@ -25,7 +25,10 @@ SPEC = register(
     KernelSpec(
         name="kde",
         summary="log of a 1-D kernel density and its gradient",
-        implementations={"numba": "bgfast_kernels.kde.transform:gauss_transform"},
+        implementations={
+            "numba": "bgfast_kernels.kde.transform:gauss_transform",
+            "cuda": "bgfast_kernels.kde.cuda_kernels:Launcher",
+        },
         sample=sample,
         arrays=("points", "weights"),
         tolerance={"float32": Tolerance(1e-5, 1e-5), "float64": Tolerance(1e-8, 1e-8)},

@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, lower_builtin, type_callable
 
-from bgfast_kernels.simd.lanes import Lanes, splat
+from bgfast_kernels.simd.lanes import Lanes, shuffle_mask, splat
 
 Emit = Callable[..., Any]
 
@@ -130,6 +130,23 @@ def any_less(typing_context: Any, a: Any, b: Any) -> Any:
         return builder.icmp_unsigned("!=", mask, ir.Constant(mask.type, 0))
 
     return types.boolean(a, a), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def lane_sum(typing_context: Any, a: Any) -> Any:
+    """Return the sum of a vector's lanes, added in pairs."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        (x,) = values
+        while x.type.count > 1:
+            half = x.type.count // 2
+            low, high = (shuffle_mask(range(start, start + half)) for start in (0, half))
+            undefined = ir.Constant(x.type, ir.Undefined)
+            first = builder.shuffle_vector(x, undefined, low)
+            x = builder.fadd(first, builder.shuffle_vector(x, undefined, high))
+        return builder.extract_element(x, ir.Constant(ir.IntType(32), 0))
+
+    return a.dtype(a), emit
 
 
 def _call(builder: Any, name: str, values: Sequence[Any]) -> Any:
