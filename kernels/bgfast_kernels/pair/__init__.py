@@ -20,7 +20,7 @@ from bgfast_kernels.continuation import CORE, X_FAR
 from bgfast_kernels.pair.parameters import POTENTIALS, PairParameters
 from bgfast_kernels.pair.potential import Potential
 from bgfast_kernels.pair.samples import cluster
-from bgfast_kernels.spec import KernelSpec, register
+from bgfast_kernels.spec import KernelSpec, Tolerance, register
 
 
 def _register(potential: Potential, n_dim: int) -> None:
@@ -38,6 +38,8 @@ def _register(potential: Potential, n_dim: int) -> None:
                 "parameters": parameters,
             },
             arrays=("x",),
+            # Attraction and repulsion cancel in the gradient near the potential's minimum.
+            tolerance={"float32": Tolerance(1e-5, 5e-5), "float64": Tolerance(1e-12, 1e-12)},
         )
     )
 
