@@ -1,6 +1,8 @@
 """Pair potentials, beyond what the contract tests promise of every op."""
 
 import functools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -111,6 +113,24 @@ def test_repulsion_in_the_plane_is_what_the_dimer_feels():
     torch.testing.assert_close(u - own_pair[0], expected_u)
     grad[:, :4] -= own_pair[1]
     torch.testing.assert_close(grad, expected_grad)
+
+
+def test_another_process_finds_the_compiled_kernels_on_disk():
+    code = """
+import numpy as np
+from bgfast_kernels.pair import PairParameters, cluster, numba_kernels, numba_rows
+x = cluster(np.random.default_rng(0), 3, "f8", 5, 3)
+u, _ = numba_kernels.pair_energy_grad(x, PairParameters("repulsion", 3))
+kernel = numba_rows.rows_kernels("repulsion", 3)[0]
+print(sum(kernel.stats.cache_hits.values()), u.tobytes().hex())
+"""
+    runs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    (_, first), (hits, second) = (run.stdout.split() for run in runs)
+    assert int(hits) == 1
+    assert first == second
 
 
 def test_wrong_input_is_named():
