@@ -1,0 +1,161 @@
+"""A training step on a device never waits for it: proven on the CPU, along the device's path."""
+
+import pytest
+import torch
+from test_trainer import MIXED, ML, config, first_coordinate, make, parameters, two_wells
+from torch.utils._python_dispatch import TorchDispatchMode
+from training_toys import AffineFlow, Harmonic, SquareRootFlow
+
+from bgfast.energies import DoubleWell
+from bgfast.flows import architecture
+from bgfast.training import Stage, TrainingConfig
+from bgfast.training.waiting import as_on_a_device
+
+# What reads a number of a device, has a shape that depends on its numbers, or copies a number of
+# the host to it (lift_fresh: torch.tensor).
+WAITS = {
+    "aten::_local_scalar_dense",
+    "aten::item",
+    "aten::is_nonzero",
+    "aten::nonzero",
+    "aten::masked_select",
+    "aten::equal",
+    "aten::_unique2",
+    "aten::repeat_interleave",
+    "aten::lift_fresh",
+    "aten::_to_copy",
+}
+
+
+class Waited(Exception):  # noqa: N818 what the device did
+    pass
+
+
+class NoWaiting(TorchDispatchMode):
+    """Raises at an operation that would wait for a device if the tensors were on one."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name, kwargs = func._schema.name, kwargs or {}
+        tensors = [t for arg in args for t in (arg if isinstance(arg, (list, tuple)) else [arg])]
+        masked = name in ("aten::index", "aten::index_put", "aten::index_put_") and any(
+            isinstance(t, torch.Tensor) and t.dtype == torch.bool for t in tensors[1:]
+        )
+        # A conversion of the dtype is no copy to elsewhere, though autograd names the device.
+        moved = name != "aten::_to_copy" or (
+            kwargs.get("device") is not None and kwargs.get("dtype") in (None, args[0].dtype)
+        )
+        if masked or (name in WAITS and moved):
+            raise Waited(name)
+        return func(*args, **kwargs)
+
+
+def steps(trainer, n, mode=None):
+    optimizer = trainer._optimizer()
+    for _ in range(n):
+        with as_on_a_device():
+            if mode is None:
+                trainer._train_step(0, optimizer, 1e-2)
+            else:
+                with mode:
+                    trainer._train_step(0, optimizer, 1e-2)
+    return optimizer
+
+
+KL = Stage(steps=5, w_kl=1.0, batch_kl=32)
+
+
+@pytest.mark.parametrize("estimator", ["kde", "histogram"])
+@pytest.mark.parametrize("stage", [ML, MIXED, KL], ids=["ml", "mixed", "kl"])
+@pytest.mark.parametrize("letters", ["R2", "QN"])
+def test_a_step_never_waits(letters, stage, estimator):
+    weights = torch.linspace(0.5, 1.5, len(two_wells()))
+    flow = architecture(letters, 2, (8,))
+    trainer = make(config(stage, rc_estimator=estimator), flow=flow, data_weights=weights)
+    steps(trainer, 1)  # the temperatures are copied to the device
+    steps(trainer, 2, NoWaiting())
+    assert trainer._window.read()["skipped"].sum() == 0
+
+
+@pytest.mark.parametrize("stage", [ML, KL], ids=["ml", "kl"])
+def test_what_waits_is_noticed(stage):
+    trainer = make(config(stage))
+    optimizer = trainer._optimizer()
+    trainer._train_step(0, optimizer, 1e-2)
+    with NoWaiting(), pytest.raises(Waited):
+        trainer._train_step(0, optimizer, 1e-2)  # along the path of the CPU
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda x: x.sum().item(),
+        lambda x: bool(x.sum() > 0),
+        lambda x: x[x > 0],
+        lambda x: torch.tensor([1.0]),
+        lambda x: x.to("cpu", copy=True),
+        lambda x: (x > 0).nonzero(),
+    ],
+)
+def test_every_kind_of_waiting_is_noticed(wait):
+    with NoWaiting(), pytest.raises(Waited):
+        wait(torch.ones(3))
+
+
+@pytest.mark.parametrize("stage", [ML, MIXED], ids=["ml", "mixed"])
+def test_both_paths_train_the_same(stage):
+    on_cpu, on_device = make(config(stage)), make(config(stage))
+    optimizer = on_cpu._optimizer()
+    for _ in range(5):
+        on_cpu._train_step(0, optimizer, 1e-2)
+    steps(on_device, 5)
+    assert torch.equal(parameters(on_cpu), parameters(on_device))
+
+
+def test_rows_with_a_bad_energy_are_left_out_on_both_paths():
+    def trainer():
+        energy = Harmonic(edge=0.9)
+        return make(config(KL), flow=AffineFlow(), energy=energy, data=None, validation=None)
+
+    on_cpu, on_device = trainer(), trainer()
+    optimizer = on_cpu._optimizer()
+    for _ in range(3):
+        on_cpu._train_step(0, optimizer, 1e-2)
+    steps(on_device, 3)
+    assert torch.equal(parameters(on_cpu), parameters(on_device))
+    left_out = on_device._window.read()["nonfinite"]
+    assert torch.equal(left_out, on_cpu._window.read()["nonfinite"])
+    assert left_out.max() > 0
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing_but_the_count():
+    trainer = make(config(KL), flow=SquareRootFlow(), energy=Harmonic(), data=None, validation=None)
+    before = parameters(trainer)
+    optimizer = steps(trainer, 1)
+    columns = trainer._window.read()
+    assert 0 < columns["nonfinite"] < 0.5
+    assert columns["skipped"] == 1
+    assert torch.equal(parameters(trainer), before)
+    assert all(state["step"] == 0 for state in optimizer.state.values())
+
+
+def test_a_graph_is_refused_on_the_cpu_and_none_is_made_by_itself():
+    with pytest.raises(ValueError, match="cuda_graph = true needs a flow on a CUDA device"):
+        make(config(ML, cuda_graph=True))
+    with pytest.raises(ValueError, match="cuda_graph"):
+        TrainingConfig(stages=(ML,), cuda_graph="always")
+    trainers = [make(config(ML, cuda_graph=choice)) for choice in ("auto", False)]
+    for trainer in trainers:
+        trainer.run()
+    assert torch.equal(*map(parameters, trainers))
+
+
+def test_a_run_is_resumed_with_another_choice_of_graphs(tmp_path):
+    make(config(ML), tmp_path).run()
+    make(config(ML, cuda_graph=False), tmp_path).run(resume=True)
+
+
+def test_the_double_well_and_its_coordinate_never_wait():
+    with NoWaiting():
+        x = torch.zeros(4, 2, requires_grad=True)
+        DoubleWell(2).energy(x).sum().backward()
+        first_coordinate(x)
