@@ -89,8 +89,9 @@ class GraphedStep:
         with torch.cuda.stream(side):
             row = self._step(self._stage, self._optimizer, examples, latent)
         current.wait_stream(side)  # type: ignore[no-untyped-call]
-        for tensor in (*_tensors(examples, latent), row):
+        for tensor in _tensors(examples, latent):
             tensor.record_stream(side)
+        row.record_stream(current)
         return row
 
     def _record(self, examples: Examples | None, latent: Latent | None) -> bool:

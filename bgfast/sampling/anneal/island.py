@@ -124,7 +124,8 @@ def run_island(
     if settings.final_sweeps and local is not None and np.isfinite(log_weights).any():
         if settings.kind == "smc":  # copies of one particle part ways in the sweeps
             index, log_weights = _resampled(log_weights, n, rng)
-            particles, ancestor = particles.take(torch.from_numpy(index)), ancestor[index]
+            particles = particles.take(torch.from_numpy(index).to(particles.z.device))
+            ancestor = ancestor[index]
         frames = []
         for _ in range(settings.final_frames):
             sweeps, step = settings.final_sweeps, stages[-1].sweep_step
@@ -174,7 +175,8 @@ def plan(
                 excess = _mean(probability, log_weights) - settings.target_acceptance
                 step *= math.exp(_ADAPT_GAIN * excess)
         if local is not None and (sweeps or (beta == 1 and settings.final_sweeps)):
-            alive = particles.take(torch.from_numpy(np.flatnonzero(np.isfinite(log_weights))))
+            finite = torch.from_numpy(np.flatnonzero(np.isfinite(log_weights)))
+            alive = particles.take(finite.to(particles.z.device))
             sweep_step = local.step_size(alive.x, sweep_step, int(rng.integers(2**62)))
             for _ in range(settings.steps if sweeps else 0):
                 particles, _ = local_move(
@@ -200,12 +202,12 @@ def _moved(
             particles, probability = hmc(
                 target, particles, stage.beta, stage.step, settings.leapfrog, rng, settings.chunk
             )
-            accepted.append(float(probability.mean()))
+            accepted.append(probability.mean())
         if sweeps and local is not None:
             particles, probability = local_move(
                 target, local, particles, stage.beta, sweeps, stage.sweep_step, rng, settings.chunk
             )
-            swept.append(float(probability.mean()))
+            swept.append(probability.mean())
     return particles, _mean_or_nan(accepted), _mean_or_nan(swept)
 
 
@@ -237,8 +239,8 @@ def _resampled(
     return systematic(log_weights, n, rng.random()), np.full(n, mean)
 
 
-def _mean_or_nan(values: list[float]) -> float:
-    return float(np.mean(values)) if values else math.nan
+def _mean_or_nan(values: list[Tensor]) -> float:
+    return float(np.mean([float(value) for value in values])) if values else math.nan
 
 
 def _mean(probability: Tensor, log_weights: Array) -> float:
