@@ -13,6 +13,7 @@ from importlib import metadata
 
 from bgfast_kernels.cuda import OPTIONS
 
+ADDED_BY_CUPY = ("-ftz=true", "--device-as-default-execution-space")
 PACKAGES = ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12")
 _ENTRY = re.compile(
     r"Compiling entry function '(?P<name>\w+)' for '(?P<arch>\w+)'.*?"
@@ -58,7 +59,12 @@ def compile_for(source, architecture):
     program = ctypes.c_void_p()
     _check(nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"", 0, None, None))
     try:
-        options = (*OPTIONS, f"--gpu-architecture={architecture}", "--ptxas-options=-v")
+        options = (
+            *OPTIONS,
+            *ADDED_BY_CUPY,
+            f"--gpu-architecture={architecture}",
+            "--ptxas-options=-v",
+        )
         array = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
         code = nvrtc.nvrtcCompileProgram(program, len(options), array)
         log = _text(program, "ProgramLog")

@@ -40,6 +40,14 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def check_temperatures(tau: tuple[float, ...]) -> None:
+    """Raise ValueError unless ``tau`` holds positive numbers, none of them twice."""
+    if not tau or any(not 0 < t < float("inf") for t in tau):
+        raise ValueError(f"tau must hold positive numbers, got {list(tau)}")
+    if len(set(tau)) < len(tau):
+        raise ValueError(f"tau must not repeat a number, got {list(tau)}")
+
+
 class FlowConfig(Section):
     """The network.
 
@@ -85,10 +93,7 @@ class SamplingConfig(Section):
 
     @model_validator(mode="after")
     def _positive_tau(self) -> SamplingConfig:
-        if not self.tau or any(not 0 < tau < float("inf") for tau in self.tau):
-            raise ValueError(f"tau must hold positive numbers, got {list(self.tau)}")
-        if len(set(self.tau)) < len(self.tau):
-            raise ValueError(f"tau must not repeat a number, got {list(self.tau)}")
+        check_temperatures(self.tau)
         return self
 
 

@@ -14,7 +14,13 @@ from bgfast.experiments.annealed_report import annealed_sentences
 from bgfast.experiments.data import StateData
 from bgfast.experiments.dimer_anneal import draw_annealed_dimer
 from bgfast.experiments.dimer_config import DimerConfig
-from bgfast.experiments.dimer_data import FlattenedData, outside_labelling, simulate, simulate_flat
+from bgfast.experiments.dimer_data import (
+    FlattenedData,
+    frames_of,
+    outside_labelling,
+    simulate,
+    simulate_flat,
+)
 from bgfast.experiments.dimer_pool import POOLED_ROWS, generated_rows
 from bgfast.experiments.dimer_reference import keep_references
 from bgfast.experiments.dimer_report import analyse
@@ -36,9 +42,10 @@ def run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
     energy = config.system.energy()
     with folder.timed("data"):
         data = _data(config, energy, folder, reporter)
-        _estimation_data(config, energy, data, folder, reporter)
+        simulated = _estimation_data(config, energy, data, folder, reporter)
     with folder.timed("training"):
-        training = data.frames(held_out=False)
+        training, training_tau = frames_of(data, held_out=False)
+        validation, validation_tau = frames_of(data, held_out=True)
         flow = build_flow(config.flow, energy.dim, seed_for(config.seed, "flow"), training)
         seed = seed_for(config.seed, f"train {config.training.seed}")
         train(
@@ -49,46 +56,54 @@ def run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
             "train",
             reporter,
             data=training,
-            validation=data.frames(held_out=True) if data.held_out.any() else None,
+            data_tau=training_tau,
+            validation=validation if len(validation) else None,
+            validation_tau=validation_tau if len(validation) else None,
             reaction_coordinate=energy.dimer_distance,
         )
-    with folder.timed("sampling"):
-        for tau in config.sampling.tau:
-            path, seed = folder.samples_at(tau), seed_for(config.seed, f"latent {tau!r}")
-            _draw(config, energy, data, flow, path, config.sampling.n, tau, seed, reporter)
-    if config.anneal.n_samples:
-        with folder.timed("annealing"):
-            _anneal(config, energy, data, flow, folder, reporter)
-    with folder.timed("windows"):
-        for tau in config.sampling.tau:
-            _windows(config, energy, data, folder, tau, reporter)
-    with folder.timed("reference"):
-        keep_references(config, energy, folder, reporter)
+    labelled = data[config.data.main_tau]
+    draw_and_simulate(config, energy, labelled, simulated.get(1.0), flow, folder, reporter)
     analyse_run(config, folder, reporter)
 
 
-def _anneal(
+def draw_and_simulate(
     config: DimerConfig,
     energy: ParticleDimer,
-    data: StateData,
+    labelled: StateData,
+    flat: StateData | None,
     flow: Flow,
     folder: RunFolder,
     reporter: Reporter,
 ) -> None:
-    simulated = _estimation_data(config, energy, data, folder, reporter)
-    seed = seed_for(config.seed, "anneal")
-    path = folder.annealed
-    draw_annealed_dimer(flow, config, energy, data, simulated, path, 1.0, seed, reporter)
+    """Do all that follows the training: samples, windows that start from them, references.
+
+    ``labelled`` are data whose labelling the flow has learned; ``flat``, simulations without the
+    double well at tau = 1, serve the annealing.
+    """
+    with folder.timed("sampling"):
+        for tau in config.sampling.tau:
+            path, seed = folder.samples_at(tau), seed_for(config.seed, f"latent {tau!r}")
+            _draw(config, energy, labelled, flow, path, config.sampling.n, tau, seed, reporter)
+    if config.anneal.n_samples:
+        with folder.timed("annealing"):
+            path, seed = folder.annealed, seed_for(config.seed, "anneal")
+            draw_annealed_dimer(flow, config, energy, labelled, flat, path, 1.0, seed, reporter)
+    with folder.timed("windows"):
+        for tau in config.sampling.tau:
+            _windows(config, energy, labelled, folder, tau, reporter)
+    with folder.timed("reference"):
+        keep_references(config, energy, folder, reporter)
 
 
 def analyse_run(config: DimerConfig, folder: RunFolder, reporter: Reporter) -> None:
     """Estimate and report from the files of a run whose samples are drawn."""
     energy = config.system.energy()
-    data = StateData.load(folder.data, energy.dim)
+    data = {tau: StateData.load(folder.data_at(tau), energy.dim) for tau in config.data.tau}
     simulated = _estimation_data(config, energy, data, folder, reporter)
     flow = load_flow(folder.path, config.training.total_steps, usable_device(config.device))
     with folder.timed("analysis"):
-        analyse(config, energy, data, simulated, flow, folder, reporter)
+        labelled = data[config.data.main_tau]
+        analyse(config, energy, labelled, simulated, flow, folder, reporter)
 
 
 def sample_run(
@@ -104,14 +119,14 @@ def sample_run(
 ) -> list[str]:
     """Draw and weigh more samples from the flow of a run; return what the weights are worth."""
     energy = config.system.energy()
-    data = StateData.load(folder.data, energy.dim)
+    data = StateData.load(folder.data_at(config.data.main_tau), energy.dim)
     flow = load_flow(folder.path, config.training.total_steps, usable_device(config.device))
     if not anneal:
         _draw(config, energy, data, flow, out, n_samples or DRAWN, tau, seed, reporter)
         return worth_sentences(plain_estimate(out, config.analysis))
     simulated = None
-    if folder.estimation.exists():
-        simulated = FlattenedData.load(folder.estimation, energy.dim)
+    if folder.estimation_at(tau).exists():
+        simulated = FlattenedData.load(folder.estimation_at(tau), energy.dim)
     n_samples = n_samples or config.anneal.n_samples or ANNEALED
     settings = config.anneal.model_copy(update={"n_samples": n_samples})
     config = config.model_copy(update={"anneal": settings})
@@ -188,26 +203,41 @@ def sample_columns(x: Tensor, energy: ParticleDimer, data: StateData) -> Mapping
 
 def _data(
     config: DimerConfig, energy: ParticleDimer, folder: RunFolder, reporter: Reporter
-) -> StateData:
-    if folder.data.exists():
-        return StateData.load(folder.data, energy.dim)
-    data = simulate(energy, config.data, config.analysis.split, config.seed, reporter)
-    data.save(folder.data)
-    return StateData.load(folder.data, energy.dim)  # as a resumed run would see it
+) -> dict[float, StateData]:
+    """Return the simulations to train on, by temperature; all follow the labelling of the first."""
+    data: dict[float, StateData] = {}
+    for tau in sorted(config.data.tau, key=lambda tau: tau != config.data.main_tau):
+        path = folder.data_at(tau)
+        if not path.exists():
+            like = data.get(config.data.main_tau)
+            split = config.analysis.split
+            made = simulate(energy, config.data, split, config.seed, reporter, tau=tau, like=like)
+            made.save(path)
+        data[tau] = StateData.load(path, energy.dim)  # as a resumed run would see it
+    return data
 
 
 def _estimation_data(
     config: DimerConfig,
     energy: ParticleDimer,
-    data: StateData,
+    data: Mapping[float, StateData],
     folder: RunFolder,
     reporter: Reporter,
-) -> StateData:
-    """Return the simulations that serve the estimate; they are made if they are not there yet."""
+) -> Mapping[float, StateData]:
+    """Return the simulations that serve the estimate at each temperature that has any.
+
+    They are made if they are not there yet.
+    """
     if not config.data.flat_walkers:
         return data
-    if not folder.estimation.exists():
-        bounds, split = config.analysis.bounds, config.analysis.split
-        flat = simulate_flat(energy, config.data, bounds, split, data, config.seed, reporter)
-        flat.save(folder.estimation)
-    return FlattenedData.load(folder.estimation, energy.dim)
+    bounds, split = config.analysis.bounds, config.analysis.split
+    like, flat = data[config.data.main_tau], {}
+    for tau in config.sampling.tau:
+        path = folder.estimation_at(tau)
+        if not path.exists():
+            made = simulate_flat(
+                energy, config.data, bounds, split, like, config.seed, reporter, tau
+            )
+            made.save(path)
+        flat[tau] = FlattenedData.load(path, energy.dim)
+    return flat

@@ -16,6 +16,7 @@ from bgfast.experiments.config import (
     RunTraining,
     SamplingConfig,
     Section,
+    check_temperatures,
 )
 
 
@@ -50,8 +51,10 @@ class DimerData(Section):
 
     Parameters
     ----------
+    tau
+        Relative temperatures that are simulated to train on.
     n_walkers
-        Independent walkers in each state.
+        Independent walkers in each state at each temperature.
     burn_in
         Sweeps before the first kept frame; step sizes are adapted in the first half.
     n_frames, stride
@@ -64,11 +67,12 @@ class DimerData(Section):
         Relabel identical particles: the solvent of every frame to a common reference, the dimer's
         two from left to right.
     flat_walkers
-        Further walkers in each state, kept for the estimate and simulated with a constant force in
-        place of the dimer's own double well, so that they cover the barrier. 0: the held-out
-        walkers serve the estimate.
+        Further walkers in each state at each sampled temperature, kept for the estimate and
+        simulated with a constant force in place of the dimer's own double well, so that they cover
+        the barrier. 0: the held-out walkers serve the estimate.
     """
 
+    tau: tuple[float, ...] = (1.0,)
     n_walkers: int = Field(16, ge=2)
     burn_in: int = Field(2000, ge=50)
     n_frames: int = Field(1000, ge=1)
@@ -77,6 +81,16 @@ class DimerData(Section):
     held_out: float = Field(0.25, ge=0, lt=1)
     relabel: bool = True
     flat_walkers: int = Field(16, ge=0)
+
+    @model_validator(mode="after")
+    def _temperatures(self) -> DimerData:
+        check_temperatures(self.tau)
+        return self
+
+    @property
+    def main_tau(self) -> float:
+        """The temperature nearest to 1; all data follow the labelling found at it."""
+        return min(self.tau, key=lambda tau: abs(tau - 1))
 
 
 class DimerWindows(Section):

@@ -7,6 +7,7 @@ nearly flat, and the walkers cover their side of the barrier.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -33,7 +34,14 @@ _Data = TypeVar("_Data", bound=StateData)
 
 
 def simulate(
-    energy: ParticleDimer, config: DimerData, split: float, seed: int, reporter: Reporter
+    energy: ParticleDimer,
+    config: DimerData,
+    split: float,
+    seed: int,
+    reporter: Reporter,
+    *,
+    tau: float = 1.0,
+    like: StateData | None = None,
 ) -> StateData:
     """Simulate both states with walkers that cannot leave them, and relabel the solvent.
 
@@ -49,15 +57,21 @@ def simulate(
         Seed of all walkers.
     reporter
         Shows progress.
+    tau
+        Relative temperature.
+    like
+        Data whose labelling these follow; if not given, they find their own.
     """
     intervals = {"closed": (0.0, split), "open": (split, np.inf)}
     held_out = hold_out(config.n_walkers, config.held_out)
     parts = [
-        _simulate_state(energy, config, state, name, interval, held_out, seed, reporter)
+        _simulate_state(energy, config, state, name, interval, held_out, tau, seed, reporter)
         for state, (name, interval) in enumerate(intervals.items())
     ]
     data = joined(parts)
-    return relabelled(data, _labelling(data)) if config.relabel else data
+    if not config.relabel:
+        return data
+    return relabelled(data, _labelling(data) if like is None else like.reference)
 
 
 @dataclass(frozen=True)
@@ -87,12 +101,13 @@ def simulate_flat(
     training: StateData,
     seed: int,
     reporter: Reporter,
+    tau: float = 1.0,
 ) -> FlattenedData:
     """Simulate both states without the dimer's double well, each within its part of ``bounds``.
 
     Parameters
     ----------
-    energy, config, split, seed, reporter
+    energy, config, split, seed, reporter, tau
         As for :func:`simulate`; there are ``config.flat_walkers`` walkers in each state.
     bounds
         Dimer distances that no walker leaves.
@@ -103,14 +118,21 @@ def simulate_flat(
     held_out = np.ones(config.flat_walkers, dtype=bool)
     slopes, parts = [], []
     for state, (name, interval) in enumerate(intervals.items()):
-        slopes.append(_balancing_slope(energy, config, state, name, interval, seed))
+        slopes.append(_balancing_slope(energy, config, state, name, interval, tau, seed))
         flat = without_double_well(energy, slopes[state])
-        part = _simulate_state(flat, config, state, name, interval, held_out, seed, reporter)
+        part = _simulate_state(flat, config, state, name, interval, held_out, tau, seed, reporter)
         parts.append(part)
     data = FlattenedData(**vars(joined(parts)), slope=np.array(slopes))
     d = energy.dimer_distance(torch.from_numpy(data.x)).numpy()
     data = replace(data, energy=data.energy + data.removed(energy, d, data.state[:, None]))
     return relabelled(data, training.reference) if training.reference.size else data
+
+
+def frames_of(data: Mapping[float, StateData], *, held_out: bool) -> tuple[Tensor, Tensor]:
+    """Return training (or held-out) frames of all temperatures, ``[n, dim]``, and tau ``[n]``."""
+    frames = {tau: part.frames(held_out=held_out) for tau, part in data.items()}
+    taus = [torch.full((len(x),), tau, dtype=x.dtype) for tau, x in frames.items()]
+    return torch.cat(list(frames.values())), torch.cat(taus)
 
 
 def outside_labelling(x: Tensor, data: StateData) -> Tensor:
@@ -146,6 +168,7 @@ def _simulate_state(
     name: str,
     interval: tuple[float, float],
     held_out: np.ndarray,
+    tau: float,
     seed: int,
     reporter: Reporter,
 ) -> StateData:
@@ -153,12 +176,13 @@ def _simulate_state(
     sampler = MetropolisSampler(
         energy,
         np.tile(start, (len(held_out), 1)),
+        tau=tau,
         moves="particle",
-        seed=seed_for(seed, f"walkers {name}"),
+        seed=seed_for(seed, f"walkers {name}{_at(tau)}"),
         interval=interval,
     )
     n_sweeps = config.n_frames * config.stride
-    title = f"simulate {name} state"
+    title = f"simulate {name} state{_at(tau)}"
     with reporter.stage(title, config.burn_in + n_sweeps, "sweeps") as advance:
         rest = config.burn_in - config.burn_in // 2
         sampler.adapt(config.burn_in // 2)
@@ -180,12 +204,17 @@ def _simulate_state(
     )
 
 
+def _at(tau: float) -> str:
+    return "" if tau == 1 else f", tau = {tau!r}"
+
+
 def _balancing_slope(
     energy: ParticleDimer,
     config: DimerData,
     state: int,
     name: str,
     interval: tuple[float, float],
+    tau: float,
     seed: int,
 ) -> float:
     """Return the slope in place of V(d) at which the mean of d is the middle of the interval.
@@ -194,7 +223,8 @@ def _balancing_slope(
     the estimate takes it into account, and is the mean over the later half of the search.
     """
     low, high = interval
-    gain = 12 / (high - low) ** 2  # 1 / variance if d is evenly spread: then it is Newton's step
+    # tau / variance if d is evenly spread: then it is Newton's step.
+    gain = 12 * tau / (high - low) ** 2
     start = energy.lattice_configuration(config.start[state]).numpy()
     x, step, slope = np.tile(start, (config.flat_walkers, 1)), np.array(0.1), 0.0
     stride = -(-config.burn_in // (4 * _SLOPE_FRAMES))
@@ -203,9 +233,10 @@ def _balancing_slope(
         sampler = MetropolisSampler(
             without_double_well(energy, slope),
             x,
+            tau=tau,
             step=step,
             moves="particle",
-            seed=seed_for(seed, f"slope {name} {i}"),
+            seed=seed_for(seed, f"slope {name} {i}{_at(tau)}"),
             interval=interval,
         )
         step = sampler.adapt(config.burn_in // 2) if i == 0 else step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +28,7 @@ from bgfast.flows import Sequential
 from bgfast.sampling.umbrella import UmbrellaResult
 
 _BARRIER_HALF_WIDTH = 0.15
-_JUDGED = (0.8, 2.2)
+JUDGED = (0.8, 2.2)
 """Range of d in which profiles are compared with the reference."""
 
 
@@ -99,14 +100,14 @@ class DimerEstimates:
         )
         if reference is None or not np.isfinite(delta_f.value):
             return None
-        low, high = _JUDGED
+        low, high = JUDGED
         inside = (profile.r >= low) & (profile.r <= high)
         if not np.isfinite(profile.f[inside]).any():
             return None
         return Agreement(
             delta_f=delta_f.value - reference.delta_f.value,
             stderr=float(np.hypot(delta_f.stderr, reference.delta_f.stderr)),
-            profile=profile_deviation(profile, reference.profile, bounds=_JUDGED),
+            profile=profile_deviation(profile, reference.profile, bounds=JUDGED),
             bounds=(low, high),
         )
 
@@ -153,7 +154,7 @@ class Agreement:
 def estimates(
     config: DimerConfig,
     energy: ParticleDimer,
-    simulated: StateData,
+    simulated: Mapping[float, StateData],
     flow: Sequential,
     folder: RunFolder,
     references: dict[float, UmbrellaResult],
@@ -161,7 +162,7 @@ def estimates(
 ) -> DimerEstimates:
     """Estimate from the samples of every temperature, and from the simulations.
 
-    The held-out walkers of ``simulated`` enter at tau = 1, the windows at their temperatures.
+    The held-out walkers of ``simulated`` and the windows enter at their temperatures.
     """
     section = config.analysis
     plain: dict[float, PlainEstimate] = {}
@@ -173,8 +174,7 @@ def estimates(
             windows = None
             if folder.windows_at(tau).exists():
                 windows = WindowData.load(folder.windows_at(tau), energy.dim)
-            states = simulated if tau == 1 else None
-            rows = generated_rows(folder, section, tau)
+            rows, states = generated_rows(folder, section, tau), simulated.get(tau)
             estimate = pooled_estimate(energy, flow, section, tau, rows, states, windows)
             if estimate is not None:
                 pooled[tau] = estimate

@@ -24,6 +24,7 @@ from bgfast.experiments.data import StateData
 from bgfast.experiments.dimer_config import DimerConfig
 from bgfast.experiments.dimer_estimates import DimerEstimates
 from bgfast.experiments.dimer_pool import STATES
+from bgfast.experiments.dimer_temperatures import draw_temperatures
 from bgfast.experiments.folder import RunFolder
 from bgfast.flows import Sequential
 from bgfast.sampling.store import read_columns
@@ -69,7 +70,7 @@ def write_figures(
         states = pooled.states
         pictures["work"] = work_distributions({s: states.work(k) for k, s in enumerate(STATES)})
     if len(found.plain) > 1:
-        pictures["temperatures"] = _temperatures(found)
+        pictures["temperatures"] = draw_temperatures(found)
     folder.figures.mkdir(exist_ok=True)
     paths = {name: str(folder.figures / f"{name}.png") for name in pictures}
     for name, figure in pictures.items():
@@ -86,12 +87,6 @@ def _profile(found: DimerEstimates) -> Figure:
     return free_energy(
         found.profile, others, coordinate="dimer distance d", label=_label(found, found.main)
     )
-
-
-def _temperatures(found: DimerEstimates) -> Figure:
-    others = {f"tau = {t:g}": found.profile_at(t) for t in found.plain if t != found.main}
-    label = f"{_label(found, found.main)}, tau = {found.main:g}"
-    return free_energy(found.profile, others, coordinate="dimer distance d", label=label)
 
 
 def _label(found: DimerEstimates, tau: float) -> str:

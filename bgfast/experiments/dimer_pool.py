@@ -120,7 +120,8 @@ def pooled_estimate(
     generated
         From :func:`generated_rows`.
     states
-        Simulations of the two states at ``tau``; the held-out walkers enter.
+        Simulations of the two states at ``tau``; the held-out walkers enter. Their energies are not
+        divided by tau, those of the windows are.
     windows
         Simulations in windows at ``tau``.
 
@@ -132,9 +133,10 @@ def pooled_estimate(
     by_state = None
     sources: list[tuple[Rows, list[Bias]]] = []
     if states is not None and states.held_out.any():
-        simulated = _simulated_rows(states, flow, energy, 1.0)
-        by_state = bidirectional(_state_pool(generated, simulated, states, energy), STATES)
-        sources.append((simulated, _state_biases(states, energy, section)))
+        reduced = replace(states, energy=states.energy / tau)
+        simulated = _simulated_rows(reduced, flow, energy, tau)
+        by_state = bidirectional(_state_pool(generated, simulated, states, energy, tau), STATES)
+        sources.append((simulated, _state_biases(states, energy, section, tau)))
     alone = None
     if windows is not None:
         simulated = _simulated_rows(windows, flow, energy, tau)
@@ -167,15 +169,17 @@ def _pool(
     )
 
 
-def _state_biases(data: StateData, energy: ParticleDimer, section: AnalysisConfig) -> list[Bias]:
-    """Return what the walkers of each state were run under."""
+def _state_biases(
+    data: StateData, energy: ParticleDimer, section: AnalysisConfig, tau: float
+) -> list[Bias]:
+    """Return what the walkers of each state were run under, divided by tau."""
 
     def bias_of(state: int) -> Bias:
         def value(d: np.ndarray) -> np.ndarray:
             here = (d >= section.split) == bool(state)
             if not isinstance(data, FlattenedData):
                 return np.where(here, 0.0, np.inf)
-            removed = data.removed(energy, d, np.full(d.shape, state))
+            removed = data.removed(energy, d, np.full(d.shape, state)) / tau
             return np.where(here, -removed, np.inf)
 
         return Bias(f"the {STATES[state]} state", value)
@@ -183,13 +187,15 @@ def _state_biases(data: StateData, energy: ParticleDimer, section: AnalysisConfi
     return [bias_of(state) for state in range(len(STATES))]
 
 
-def _state_pool(generated: Rows, simulated: Rows, data: StateData, energy: ParticleDimer) -> Pool:
+def _state_pool(
+    generated: Rows, simulated: Rows, data: StateData, energy: ParticleDimer, tau: float
+) -> Pool:
     """Return the pool of the two states, with the energy that the walkers were run with."""
     if not isinstance(data, FlattenedData):
         return Pool(generated, simulated)
     flat = []
     for rows in (generated, simulated):
-        removed = data.removed(energy, rows.r, rows.state)
+        removed = data.removed(energy, rows.r, rows.state) / tau
         flat.append(replace(rows, u=rows.u - removed, log_target=-removed))
     return Pool(*flat)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from bgfast.analysis import (
@@ -22,6 +23,7 @@ from bgfast.experiments.dimer_figures import write_figures
 from bgfast.experiments.dimer_pool import PooledEstimate
 from bgfast.experiments.dimer_reference import load_references
 from bgfast.experiments.dimer_summary import dimer_summary
+from bgfast.experiments.dimer_temperatures import add_temperatures
 from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.progress import Reporter
 from bgfast.flows import Sequential, describe
@@ -31,15 +33,15 @@ def analyse(
     config: DimerConfig,
     energy: ParticleDimer,
     data: StateData,
-    simulated: StateData,
+    simulated: Mapping[float, StateData],
     flow: Sequential,
     folder: RunFolder,
     reporter: Reporter,
 ) -> None:
     """Estimate from the samples of every temperature; write figures, summary and report.
 
-    ``data`` is what the flow was trained on; the walkers held out in ``simulated`` serve the
-    estimate.
+    ``data`` is what the flow was trained on, at the temperature nearest to 1; the walkers held out
+    in ``simulated`` serve the estimate at each temperature.
     """
     references = load_references(config, folder)
     found = estimates(config, energy, simulated, flow, folder, references, reporter)
@@ -74,6 +76,8 @@ def _report(
     report.add_headline("largest weight", f"{weights.max_weight:.1%}", "of the total")
     report.add_headline("Pareto k", weights.pareto_k, "plain weights need less than 0.7")
     _add_result(report, config, found, figures)
+    if "temperatures" in figures:
+        add_temperatures(report, found, figures["temperatures"])
     pooled = found.pooled.get(found.main)
     if pooled is not None:
         _add_pool(report, pooled, figures)
@@ -197,15 +201,12 @@ def _add_overlap(report: Report, pooled: Bidirectional, figures: dict[str, str])
 
 
 def _add_plain(report: Report, found: DimerEstimates, figures: dict[str, str]) -> None:
-    pictures = [(figures["weights"], "Distribution of the weights, and growth of the ESS.")]
-    if "temperatures" in figures:
-        pictures.append((figures["temperatures"], "Profiles from plain weights."))
     report.add_section(
         "Plain importance weights",
         "A generated sample weighs exp(-u(x)/tau) / q(x). Samples outside the labelling of the "
         "solvent that the data cover are copies of others: they weigh nothing and are counted.",
         table=_temperature_table(found),
-        figures=pictures,
+        figures=[(figures["weights"], "Distribution of the weights, and growth of the ESS.")],
         verdict=None if found.recommended == "plain" else found.plain_verdict,
     )
 
@@ -240,7 +241,8 @@ def _time_table(config: DimerConfig, data: StateData, folder: RunFolder) -> Tabl
     held, flat = int(data.held_out.sum()), config.data.flat_walkers
     what = {
         "data": f"{n_walkers} walkers, {n_frames:,} frames each; {held} walkers held out"
-        + (f"; {2 * flat} more without the double well" if flat else ""),
+        + (f"; {2 * flat} more without the double well" if flat else "")
+        + (f"; trained at {n_tau} temperatures" if (n_tau := len(config.data.tau)) > 1 else ""),
         "training": f"{config.training.total_steps:,} steps",
         "windows": f"{config.windows.n_windows} windows, {config.windows.walkers} walkers each",
         "reference": "umbrella sampling with replica exchange",

@@ -98,6 +98,7 @@ def _temperature(found: DimerEstimates, tau: float) -> dict[str, Any]:
     return (
         weights_entry(found.plain[tau].weights)
         | {
+            "estimator": "bidirectional" if tau in found.pooled else "plain",
             "delta_f": estimate_entry(found.delta_f_at(tau)),
             "profile": profile_entry(found.profile_at(tau)),
         }

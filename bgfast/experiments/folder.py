@@ -71,15 +71,23 @@ class RunFolder:
 
     def samples_at(self, tau: float) -> Path:
         """Return the file of the samples drawn at relative temperature ``tau``."""
-        return self.path / ("samples.h5" if tau == 1 else f"samples-tau-{tau!r}.h5")
+        return self._at(self.path / "samples.h5", tau)
 
-    def windows_at(self, tau: float) -> Path:
-        """Return the file of the windows simulated at relative temperature ``tau``."""
-        return self.path / ("windows.h5" if tau == 1 else f"windows-tau-{tau!r}.h5")
+    def data_at(self, tau: float) -> Path:
+        """Return the file of the simulations at relative temperature ``tau`` that train."""
+        return self._at(self.data, tau)
+
+    def estimation_at(self, tau: float) -> Path:
+        """Return the file of the simulations at ``tau`` that serve the estimate alone."""
+        return self._at(self.estimation, tau)
 
     def reference_at(self, tau: float) -> Path:
         """Return the file of the reference at relative temperature ``tau``."""
-        return self.path / ("reference.json" if tau == 1 else f"reference-tau-{tau!r}.json")
+        return self._at(self.path / "reference.json", tau)
+
+    def windows_at(self, tau: float) -> Path:
+        """Return the file of the windows simulated at relative temperature ``tau``."""
+        return self._at(self.path / "windows.h5", tau)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -113,6 +121,10 @@ class RunFolder:
         if not self.config.exists():
             raise UserError(f"{self.path} holds no run (no config.toml)")
         return parse_toml(self.config)
+
+    @staticmethod
+    def _at(path: Path, tau: float) -> Path:
+        return path if tau == 1 else path.with_stem(f"{path.stem}-tau-{tau!r}")
 
     def _check_same(self, config: BaseModel) -> None:
         before, now = _flat(self.table()), _flat(tomllib.loads(to_toml(config)))

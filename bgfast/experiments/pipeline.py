@@ -85,6 +85,8 @@ def train(
     data: Tensor,
     validation: Tensor | None,
     reaction_coordinate: Callable[[Tensor], Tensor],
+    data_tau: Tensor | None = None,
+    validation_tau: Tensor | None = None,
 ) -> None:
     """Train ``flow`` in place, or continue from (or load) the checkpoint in ``folder``."""
     with reporter.stage(title, config.total_steps) as advance:
@@ -99,7 +101,9 @@ def train(
             energy,
             config,
             data=data.to(dtype),
+            data_tau=data_tau,
             validation=None if validation is None else _some(validation).to(dtype),
+            validation_tau=None if validation_tau is None else _some(validation_tau),
             reaction_coordinate=reaction_coordinate,
             out=folder,
             progress=show,

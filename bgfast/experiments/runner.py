@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from bgfast.errors import UserError
-from bgfast.experiments import dimer, quadrature
+from bgfast.experiments import dimer, explore, explore_dimer, quadrature
 from bgfast.experiments.config import RunConfig, preset_names, read_table, validated
 from bgfast.experiments.dimer_config import DimerConfig
 from bgfast.experiments.dimer_reference import reference_at
+from bgfast.experiments.explore_config import EXPLORED
+from bgfast.experiments.explore_dimer_config import ExploreDimerConfig
 from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.pipeline import usable_device
 from bgfast.experiments.progress import Reporter
@@ -49,6 +51,16 @@ EXPERIMENTS: dict[str, Experiment] = {
         name: Experiment(config, quadrature.run, quadrature.analyse_run)
         for name, config in CONFIGS.items()
     },
+    **{
+        name: Experiment(config, explore.run, explore.analyse_run, explore.sample_run)
+        for name, config in EXPLORED.items()
+    },
+    "explore-dimer": Experiment(
+        ExploreDimerConfig,
+        explore_dimer.run,
+        explore_dimer.analyse_run,
+        explore_dimer.sample_run,
+    ),
 }
 
 

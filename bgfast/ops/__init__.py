@@ -5,6 +5,7 @@ from bgfast.ops.backend import BACKENDS, BackendError, select_backend, use_backe
 from bgfast.ops.coupling import affine_coupling
 from bgfast.ops.dimer import dimer_energy, dimer_energy_grad, dimer_hvp
 from bgfast.ops.kde import kde_log_density, silverman_bandwidth
+from bgfast.ops.pair import pair_energy, pair_energy_grad, pair_hvp
 from bgfast.ops.registry import TORCH_OPS, TorchOp
 from bgfast.ops.spline import rational_quadratic_spline
 
@@ -20,6 +21,9 @@ __all__ = [
     "dimer_hvp",
     "is_canonical",
     "kde_log_density",
+    "pair_energy",
+    "pair_energy_grad",
+    "pair_hvp",
     "rational_quadratic_spline",
     "relabel",
     "select_backend",

@@ -12,8 +12,9 @@ import warnings
 import torch
 from torch import Tensor
 
+from bgfast.training.inputs import Examples
 from bgfast.training.schedule import Stage, TrainingConfig
-from bgfast.training.step import Examples, Latent, Step
+from bgfast.training.step import Latent, Step
 
 WARM_UP = 3
 """Steps of a stage that run kernel by kernel: kernels are compiled, the optimiser's state made."""
@@ -95,14 +96,11 @@ class GraphedStep:
         return row
 
     def _record(self, examples: Examples | None, latent: Latent | None) -> bool:
-        self._inputs = [tensor.clone() for tensor in _tensors(examples, latent)]
-        rest = list(self._inputs)
-        static_examples = static_latent = None
+        static_examples = None
         if examples is not None:
-            x = rest.pop(0)
-            static_examples = (x, None if examples[1] is None else rest.pop(0))
-        if latent is not None:
-            static_latent = (rest[0], rest[1])
+            static_examples = Examples(*(None if t is None else t.clone() for t in examples))
+        static_latent = None if latent is None else (latent[0].clone(), latent[1].clone())
+        self._inputs = _tensors(static_examples, static_latent)
         self._optimizer.zero_grad()  # gradients have to live in the graph's own memory
         graph = torch.cuda.CUDAGraph()
         try:

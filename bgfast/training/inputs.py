@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,16 +15,41 @@ if TYPE_CHECKING:
     from bgfast.flows import Flow
 
 
+class Examples(NamedTuple):
+    """Examples, in the order of the arguments of :func:`bgfast.training.losses.ml_loss`.
+
+    Parameters
+    ----------
+    x
+        Configurations, ``[n, dim]``.
+    weights
+        Weights >= 0, ``[n]``, or None: all the same.
+    tau
+        Relative temperatures, ``[n]``.
+    """
+
+    x: Tensor
+    weights: Tensor | None
+    tau: Tensor
+
+    def take(self, rows: Tensor | slice) -> Examples:
+        """Return some of the rows."""
+        weights = None if self.weights is None else self.weights[rows]
+        return Examples(self.x[rows], weights, self.tau[rows])
+
+
 def checked_inputs(
     flow: Flow,
     energy: Energy | None,
     config: TrainingConfig,
     data: Tensor | None,
     data_weights: Tensor | None,
+    data_tau: Tensor | None,
     validation: Tensor | None,
+    validation_tau: Tensor | None,
     reaction_coordinate: Callable[[Tensor], Tensor] | None,
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Return ``(data, data_weights, validation)`` on the flow's device.
+) -> tuple[Examples | None, Examples | None]:
+    """Return data and validation on the flow's device.
 
     Raises
     ------
@@ -46,13 +71,30 @@ def checked_inputs(
         ):
             if needed and value is None:
                 raise ValueError(f"{name} is needed by stage {number} of the schedule")
-    data = None if data is None else _rows("data", data, flow.dim, like)
-    validation = None if validation is None else _rows("validation", validation, flow.dim, like)
-    if data_weights is not None:
-        if data is None:
-            raise ValueError("data_weights were given without data")
-        data_weights = _weights(data_weights, len(data), like)
-    return data, data_weights, validation
+    return (
+        _examples("data", data, data_weights, data_tau, flow.dim, like),
+        _examples("validation", validation, None, validation_tau, flow.dim, like),
+    )
+
+
+def _examples(
+    name: str,
+    x: Tensor | None,
+    weights: Tensor | None,
+    tau: Tensor | None,
+    dim: int,
+    like: Tensor,
+) -> Examples | None:
+    if x is None:
+        for what, value in (("weights", weights), ("tau", tau)):
+            if value is not None:
+                raise ValueError(f"{name}_{what} were given without {name}")
+        return None
+    x = _rows(name, x, dim, like)
+    if weights is not None:
+        weights = _weights(weights, len(x), like)
+    tau = x.new_ones(len(x)) if tau is None else _tau(f"{name}_tau", tau, len(x), like)
+    return Examples(x, weights, tau)
 
 
 def _rows(name: str, x: Tensor, dim: int, like: Tensor) -> Tensor:
@@ -72,3 +114,11 @@ def _weights(weights: Tensor, n: int, like: Tensor) -> Tensor:
     if not bool((torch.isfinite(weights) & (weights >= 0)).all()) or not bool(weights.sum() > 0):
         raise ValueError("data_weights must be finite and >= 0, and not all 0")
     return weights.detach().to(like)
+
+
+def _tau(name: str, tau: Tensor, n: int, like: Tensor) -> Tensor:
+    if tau.shape != (n,):
+        raise ValueError(f"{name} must have shape [{n}], got {list(tau.shape)}")
+    if not bool((torch.isfinite(tau) & (tau > 0)).all()):
+        raise ValueError(f"{name} must be positive and finite")
+    return tau.detach().to(like)

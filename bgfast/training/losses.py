@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from bgfast.training.path_gradient import path_logdet
 from bgfast.training.rows import evaluate_rows, map_rows
 
 if TYPE_CHECKING:
@@ -71,12 +72,12 @@ class Generated:
     x
         Configurations, ``[n, dim]``.
     logdet
-        log|det dx/dz|, ``[n]``.
+        log|det dx/dz|, ``[n]``, with its own gradient or that of -log q(x) along the path.
     energy
         Reduced energies u(x) / tau, ``[n]``, differentiable once in ``x``; 0 where not ``valid``.
     valid
-        Rows with finite x, log-determinant, energy gradient, and an energy that is finite or +inf
-        (which the cap makes finite), ``[n]``, bool. The others carry no gradient.
+        Rows with finite x, log-determinant, gradients, and an energy that is finite or +inf (which
+        the cap makes finite), ``[n]``, bool. The others carry no gradient.
     """
 
     x: Tensor
@@ -109,7 +110,14 @@ def ml_loss(
     return Loss(_weighted_mean(nll, w), (~kept).sum())
 
 
-def generate(flow: Flow, energy: Energy, z: Tensor, tau: float | Tensor = 1.0) -> Generated:
+def generate(
+    flow: Flow,
+    energy: Energy,
+    z: Tensor,
+    tau: float | Tensor = 1.0,
+    *,
+    path_gradient: bool = False,
+) -> Generated:
     """Map latent vectors to configurations and evaluate their reduced energies.
 
     Parameters
@@ -122,8 +130,13 @@ def generate(flow: Flow, energy: Energy, z: Tensor, tau: float | Tensor = 1.0) -
         Latent vectors, ``[n, dim]``, row i drawn from N(0, tau_i I).
     tau
         Relative temperature, a number or ``[n]``.
+    path_gradient
+        Give ``logdet`` the gradient of :mod:`bgfast.training.path_gradient`.
     """
     x, logdet, kept = map_rows(flow.forward, z)
+    if path_gradient:
+        logdet, log_q_smooth = path_logdet(flow, x, logdet, tau)
+        kept = kept & log_q_smooth
     u, smooth = evaluate_rows(energy.energy, x, "energy.energy")
     u_tau = u / tau
     valid = kept & ((torch.isfinite(u_tau) & smooth) | (u_tau == torch.inf))
@@ -143,6 +156,8 @@ def kl_loss(
     z: Tensor,
     tau: float | Tensor,
     cap: Callable[[Tensor], Tensor],
+    *,
+    path_gradient: bool = False,
 ) -> Loss:
     """Return E_z[cap(u(x) / tau) - log|det dx/dz|], the KL divergence up to a constant.
 
@@ -153,13 +168,17 @@ def kl_loss(
     cap
         For example :class:`bgfast.training.cap.LinLogCap`; acts on the reduced energy u / tau, as
         in the published code.
+    path_gradient
+        Leave the part of the gradient out whose mean is zero; see
+        :mod:`bgfast.training.path_gradient`. The value is the same.
 
     Notes
     -----
     The constant is log Z(tau) - dim / 2 (1 + log(2 pi tau)): at the minimum the loss is
     dim / 2 (1 + log(2 pi tau)) - log Z(tau) (no cap).
     """
-    return kl_from_generated(generate(flow, energy, z, tau), cap)
+    generated = generate(flow, energy, z, tau, path_gradient=path_gradient)
+    return kl_from_generated(generated, cap)
 
 
 def rc_loss(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from bgfast.training.inputs import Examples
 from bgfast.training.losses import generate, kl_from_generated, ml_loss, rc_loss
 from bgfast.training.rows import evaluate_rows
 from bgfast.training.schedule import Stage, TrainingConfig
@@ -47,7 +48,7 @@ class Objective:
     def __call__(
         self,
         stage: Stage,
-        examples: tuple[Tensor, Tensor | None] | None,
+        examples: Examples | None,
         latent: tuple[Tensor, Tensor] | None,
     ) -> dict[str, Tensor]:
         """Return those of :data:`TERMS` that this stage has, as scalars on the device.
@@ -57,7 +58,7 @@ class Objective:
         stage
             Weights, temperatures and cap.
         examples
-            ``(x[n, dim], weights[n] or None)``.
+            Configurations, their weights and temperatures.
         latent
             ``(z[n, dim], tau[n])``; the KL and RC terms share the configurations made of it.
         """
@@ -67,7 +68,7 @@ class Objective:
             ml = ml_loss(self.flow, *examples)
             terms["ml"] = ml.value
             losses.append(stage.w_ml * ml.value)
-            left_out.append(ml.n_left_out / len(examples[0]))
+            left_out.append(ml.n_left_out / len(examples.x))
         if latent is not None:
             losses.append(self._generated_terms(stage, *latent, terms))
             left_out.append(terms["nonfinite"])
@@ -79,7 +80,8 @@ class Objective:
         self, stage: Stage, z: Tensor, tau: Tensor, terms: dict[str, Tensor]
     ) -> Tensor:
         assert self.energy is not None
-        generated = generate(self.flow, self.energy, z, tau)
+        path_gradient = stage.path_gradient
+        generated = generate(self.flow, self.energy, z, tau, path_gradient=path_gradient)
         kl = kl_from_generated(generated, stage.cap)
         terms["kl"] = kl.value
         terms["nonfinite"] = kl.n_left_out / len(z)

@@ -59,6 +59,9 @@ class Stage(BaseModel):
     e_high, e_max
         Cap of the reduced energy u / tau: logarithmic above ``e_high``, constant above ``e_max``;
         see :class:`bgfast.training.cap.LinLogCap`.
+    path_gradient
+        Leave the part of the KL gradient out whose mean is zero, at the cost of one more inverse
+        pass; see :mod:`bgfast.training.path_gradient`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -76,6 +79,7 @@ class Stage(BaseModel):
     tau: tuple[Positive, ...] = Field((1.0,), min_length=1)
     e_high: float = Field(1e4, allow_inf_nan=False)
     e_max: float = Field(1e10, allow_inf_nan=False)
+    path_gradient: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -90,6 +94,8 @@ class Stage(BaseModel):
             raise ValueError(f"lr_end must be at most lr = {self.lr:g}, got {self.lr_end:g}")
         if not self.e_high < self.e_max:
             raise ValueError(f"e_high must be below e_max = {self.e_max:g}, got {self.e_high:g}")
+        if self.path_gradient and not self.w_kl > 0:
+            raise ValueError("path_gradient has no effect without w_kl > 0; omit it")
         return self
 
     @property

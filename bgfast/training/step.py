@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from bgfast.flows import recompute_activations
+from bgfast.training.inputs import Examples
 from bgfast.training.metrics import Window
 from bgfast.training.objective import Objective
 from bgfast.training.schedule import Stage
 from bgfast.training.waiting import host_may_look
 
-Examples = tuple[Tensor, Tensor | None]
 Latent = tuple[Tensor, Tensor]
 
 

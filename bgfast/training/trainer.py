@@ -25,12 +25,12 @@ from bgfast.training.health import (
     stop_if_rows_are_bad,
     stop_if_steps_are_skipped,
 )
-from bgfast.training.inputs import checked_inputs
-from bgfast.training.losses import ml_loss
+from bgfast.training.inputs import Examples, checked_inputs
 from bgfast.training.metrics import MetricsFile, Window
 from bgfast.training.objective import TERMS, Objective, ReactionCoordinate
 from bgfast.training.schedule import TrainingConfig
-from bgfast.training.step import Examples, Step
+from bgfast.training.step import Step
+from bgfast.training.validation import validation_metrics
 
 if TYPE_CHECKING:
     from bgfast.energies import Energy
@@ -41,7 +41,6 @@ Progress = Callable[[int, int, Metrics], None]
 
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"
-_VALIDATION_ROWS = 8192
 
 
 class Trainer:
@@ -59,8 +58,10 @@ class Trainer:
         Examples, ``[n, dim]``; needed by stages with ``w_ml``.
     data_weights
         Weights >= 0 of the examples, ``[n]``.
-    validation
-        Held-out examples, ``[m, dim]``, whose mean -log q is logged.
+    data_tau
+        Relative temperatures of the examples, ``[n]``; 1 if not given.
+    validation, validation_tau
+        Held-out examples, ``[m, dim]``, whose mean -log q is logged, and their temperatures.
     reaction_coordinate
         ``x[n, dim] -> R[n]``, differentiable; needed by stages with ``w_rc``.
     out
@@ -81,17 +82,26 @@ class Trainer:
         config: TrainingConfig,
         data: Tensor | None = None,
         data_weights: Tensor | None = None,
+        data_tau: Tensor | None = None,
         validation: Tensor | None = None,
+        validation_tau: Tensor | None = None,
         reaction_coordinate: ReactionCoordinate | None = None,
         out: Path | str | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.flow, self.config = flow, config
         self._parameters = [p for p in flow.parameters() if p.requires_grad]
-        inputs = checked_inputs(
-            flow, energy, config, data, data_weights, validation, reaction_coordinate
+        self._data, self._validation = checked_inputs(
+            flow,
+            energy,
+            config,
+            data,
+            data_weights,
+            data_tau,
+            validation,
+            validation_tau,
+            reaction_coordinate,
         )
-        self._data, self._weights, self._validation = inputs
         objective = Objective(flow, energy, config, reaction_coordinate)
         self._out = None if out is None else Path(out)
         self._progress = progress
@@ -100,7 +110,7 @@ class Trainer:
         data_seed, latent_seed = independent_seeds(config.seed, 2)
         self._rows = None
         if self._data is not None:
-            self._rows = ShuffledRows(len(self._data), data_seed, like.device)
+            self._rows = ShuffledRows(len(self._data.x), data_seed, like.device)
         self._latent = LatentRows(flow.dim, latent_seed, like.dtype, like.device)
         self._window = Window((*TERMS, "grad_norm", "skipped"))
         step = Step(objective, self._parameters, self._window, config.recompute_activations)
@@ -177,8 +187,7 @@ class Trainer:
     def _examples(self, batch: int) -> Examples:
         assert self._data is not None
         assert self._rows is not None
-        rows = self._rows.take(batch)
-        return self._data[rows], None if self._weights is None else self._weights[rows]
+        return self._data.take(self._rows.take(batch))
 
     def _optimizer(self) -> torch.optim.Adam:
         # Fused: one call for all parameters; the loop over many small ones would cost more.
@@ -199,23 +208,12 @@ class Trainer:
             finite = values[torch.isfinite(values)]
             metrics[name] = float(finite.mean()) if len(finite) else None
         if self._validation is not None:
-            metrics |= self._validate(self._validation)
+            metrics |= validation_metrics(self.flow, self._validation)
         metrics["lr"] = lr
         rows = (stage.w_ml > 0) * stage.batch_ml + stage.generates * stage.batch_kl
         metrics["samples_per_s"] = (self.step - first_step) * rows / seconds
         self._window.clear()
         return metrics
-
-    def _validate(self, validation: Tensor) -> Metrics:
-        total, n_left_out = 0.0, 0
-        with torch.no_grad():
-            for part in torch.split(validation, _VALIDATION_ROWS):
-                loss = ml_loss(self.flow, part)
-                total += float(loss.value) * (len(part) - int(loss.n_left_out))
-                n_left_out += int(loss.n_left_out)
-        n_used = len(validation) - n_left_out
-        nll = total / n_used if n_used else None
-        return {"validation_nll": nll, "validation_nonfinite": n_left_out / len(validation)}
 
     def _start(self, resume: bool) -> tuple[torch.optim.Optimizer, int]:
         if resume:
@@ -237,7 +235,7 @@ class Trainer:
         return {
             "config": self.config.model_dump(mode="json", exclude={"cuda_graph"}),
             "flow_config": _flow_config(self.flow),
-            "data": None if self._data is None else list(self._data.shape),
+            "data": None if self._data is None else list(self._data.x.shape),
         }
 
     def _checkpoint(self, optimizer: torch.optim.Optimizer, metrics_bytes: int) -> None:

@@ -7,6 +7,7 @@ from bgfast_kernels import assignment as assignment
 from bgfast_kernels import coupling as coupling
 from bgfast_kernels import dimer as dimer
 from bgfast_kernels import kde as kde
+from bgfast_kernels import pair as pair
 from bgfast_kernels.spec import KernelSpec, Tolerance, get, names
 
 __all__ = ["KernelSpec", "Tolerance", "get", "names"]

@@ -7,12 +7,23 @@ and has the same bits wherever it stands.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from bgfast_kernels import cpu
-from bgfast_kernels.simd import lanes_in, prefetch, transpose_tile
+from bgfast_kernels.continuation import X_FAR
+from bgfast_kernels.simd import (
+    any_less,
+    fill,
+    lanes_in,
+    larger,
+    load,
+    prefetch,
+    store,
+    transpose_tile,
+)
 
 
 @cpu.jit
@@ -70,6 +81,35 @@ def fetch_ahead(ahead: Any, dim: Any, i: Any) -> None:
     prefetch(source, read + half)
     prefetch(target, write)
     prefetch(target, write + half)
+
+
+@cpu.jit(fastmath={"contract"})
+def fold_far(x: Any, slope: Any, scale: Any, dim: Any) -> Any:
+    """Replace x by scale phi(x); where any |x| > X_FAR, set ``slope`` to phi'(x), return True."""
+    lanes = lanes_in(x)
+    largest = fill(x, 0.0)
+    for k in range(0, dim * lanes, lanes):
+        xk = load(x, k)
+        largest = larger(larger(xk, -xk), largest)
+    far = any_less(fill(x, X_FAR), largest)
+    if far:
+        for k in range(dim * lanes):
+            size = abs(x[k])
+            slope[k] = 1.0
+            if size > X_FAR:
+                slope[k] = X_FAR / size
+                x[k] = math.copysign(X_FAR * (1.0 + math.log(size / X_FAR)), x[k])
+    scale_block(x, scale, dim)
+    return far
+
+
+@cpu.jit(fastmath={"contract"})
+def scale_block(x: Any, scale: Any, dim: Any) -> None:
+    """Multiply a block by a power of two."""
+    lanes = lanes_in(x)
+    if scale != 1.0:
+        for k in range(0, dim * lanes, lanes):
+            store(x, k, load(x, k) * scale)
 
 
 @cpu.jit

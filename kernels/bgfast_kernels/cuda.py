@@ -44,7 +44,7 @@ class Program:
     dtype
         ``"float32"`` or ``"float64"``: what ``REAL`` is defined as.
     defines
-        Further definitions, pairs of a name and an integer.
+        Further definitions, pairs of a name and an integer, or a line of C.
 
     Raises
     ------
@@ -54,7 +54,7 @@ class Program:
 
     path: str
     dtype: str
-    defines: tuple[tuple[str, int], ...] = ()
+    defines: tuple[tuple[str, int | str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.dtype not in _REAL:

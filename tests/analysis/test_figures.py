@@ -35,12 +35,25 @@ def generated(profile, n=200):
     return figures.Generated(RNG.normal(size=n), profile)
 
 
+SURFACE = figures.Surface(lambda x: x[:, 0] ** 4 + x[:, 1] ** 2, ((-2, 2), (-3, 3)))
+
+
+def film_frame(n):
+    x = RNG.normal(size=(n, 2))
+    log_w = np.append(np.full(n, -np.inf), NOTHING)
+    return figures.FilmFrame("title", x[:, 0], np.append(x[:, 0], NOTHING), log_w, x)
+
+
 CASES = {
     "profile": lambda: figures.free_energy(FULL, {"exact": EXACT}, barrier=(-0.5, 0.5), f_max=5),
     "profile with gaps": lambda: figures.free_energy(GAPS, {"full": FULL}),
     "profile of one sample": lambda: figures.free_energy(SINGLE),
     "profile of no sample": lambda: figures.free_energy(EMPTY),
     "reference to no sample": lambda: figures.free_energy(EMPTY, {"exact": EXACT}),
+    "temperatures": lambda: figures.temperature_profiles(
+        {2.0: (FULL, EXACT), 0.5: (GAPS, None), 1.0: (EMPTY, EXACT)}, f_max=4.0
+    ),
+    "temperatures, none": lambda: figures.temperature_profiles({1.0: (EMPTY, None)}),
     "energies": lambda: figures.energy_histograms(
         RNG.gamma(3, size=500), RNG.normal(size=500), RNG.gamma(2, size=100)
     ),
@@ -77,6 +90,10 @@ CASES = {
         },
         EXACT,
     ),
+    "film strip": lambda: figures.film_strip(
+        [film_frame(0), film_frame(500)], BOUNDS, reference=EXACT, surface=SURFACE
+    ),
+    "film strip, one": lambda: figures.film_strip([film_frame(500)], BOUNDS),
     "densities": lambda: figures.densities(
         {"ML": generated(FULL), "KL": generated(GAPS), "none": generated(EMPTY, 0)},
         EXACT,
@@ -125,9 +142,23 @@ def test_metrics_are_read_up_to_a_line_cut_off(tmp_path):
         (lambda: figures.energy_surface(len, {}), "at least one set"),
         (lambda: figures.energy_surface(len, {"a": np.ones(3)}), r"shape \[n, 2\]"),
         (lambda: figures.comparison({}, EXACT), "at least one network"),
+        (lambda: figures.film_strip([], BOUNDS), "at least one"),
+        (
+            lambda: figures.film_strip(
+                [figures.FilmFrame("a", NOTHING, NOTHING, NOTHING)], BOUNDS, surface=SURFACE
+            ),
+            "needs points",
+        ),
         (lambda: figures.densities({}, EXACT, np.square), "at least one training"),
     ],
 )
 def test_bad_input_is_named(draw, message):
     with pytest.raises(ValueError, match=message):
         draw()
+
+
+@pytest.mark.parametrize(
+    ("n", "at_most", "chosen"), [(3, 6, [0, 1, 2]), (21, 6, [0, 4, 8, 12, 16, 20]), (7, 2, [0, 6])]
+)
+def test_pictures_of_a_strip_are_chosen_evenly(n, at_most, chosen):
+    assert figures.evenly_chosen(n, at_most) == chosen

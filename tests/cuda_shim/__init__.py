@@ -39,12 +39,16 @@ def _folder():
     return folder
 
 
+class CompileError(RuntimeError):
+    """A source is not valid; no planted defect may be found by this."""
+
+
 class Module:
     """The kernels of one source, compiled for the CPU.
 
     Raises
     ------
-    ShimError
+    CompileError
         If the source does not compile.
     """
 
@@ -64,7 +68,7 @@ class Module:
             command = [COMPILER, *FLAGS, "-x", "c++", "-", "-o", part]
             result = subprocess.run(command, input=text, text=True, capture_output=True)
             if result.returncode:
-                raise ShimError(f"does not compile:\n{result.stderr}")
+                raise CompileError(f"does not compile:\n{result.stderr}")
             part.rename(library)
         self.library = ctypes.CDLL(str(library))
 

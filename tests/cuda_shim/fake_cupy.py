@@ -13,7 +13,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 from bgfast_kernels import cuda
 
-from tests.cuda_shim import ShimError, compile_module
+from tests.cuda_shim import CompileError, compile_module
 
 
 @dataclass
@@ -82,7 +82,7 @@ def module(machine, old_streams=False):
         def get_function(self, name):
             try:
                 compiled = compile_module(self._code)
-            except ShimError as error:
+            except CompileError as error:
                 raise CompileException(str(error)) from error
 
             def call(grid, block, arguments):

@@ -4,11 +4,13 @@ import math
 
 import hypothesis
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import torch
+from bgfast_kernels.pair import cluster
 from hypothesis.extra import numpy as hnp
 
-from bgfast.energies import ENERGIES, DoubleWell, MuellerBrown, ParticleDimer
+from bgfast.energies import ENERGIES, DoubleWell, LennardJones, MuellerBrown, ParticleDimer
 from bgfast.energies.particle_dimer import PRESETS
 
 DTYPES = [torch.float32, torch.float64]
@@ -24,6 +26,9 @@ def some_x(energy, *shape, dtype=torch.float64, seed=0):
     x = torch.randn(*shape, energy.dim, generator=noise, dtype=dtype)
     if isinstance(energy, ParticleDimer):
         x = energy.lattice_configuration(1.4).to(dtype) + 0.1 * x
+    if isinstance(energy, LennardJones):
+        sites = cluster(np.random.default_rng(seed), 1, np.float64, energy.n_particles, 3, noise=0)
+        x = torch.from_numpy(sites[0]).to(dtype) + 0.05 * x
     return x
 
 
@@ -152,3 +157,30 @@ def test_unknown_preset_lists_the_known_ones():
 def test_double_well_refuses_what_cannot_be_normalised(arguments, message):
     with pytest.raises(ValueError, match=message):
         DoubleWell(**arguments)
+
+
+def test_lennard_jones_follows_the_formula_of_bgflow():
+    # eps [(rm/r)^12 - 2 (rm/r)^6] over unordered pairs, and 1/2 scale sum |x - mean|^2
+    energy = LennardJones(n_particles=13)
+    x = some_x(energy, 4)
+    r = x.reshape(4, 13, 3)
+    i, j = torch.triu_indices(13, 13, 1)
+    inverse_6 = (r[:, i] - r[:, j]).norm(dim=-1) ** -6
+    trap = 0.5 * (r - r.mean(1, keepdim=True)).square().sum((1, 2))
+    torch.testing.assert_close(energy.energy(x), (inverse_6**2 - 2 * inverse_6).sum(1) + trap)
+    assert not torch.allclose(LennardJones(oscillator=0.0).energy(x), energy.energy(x))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"n_particles": 1}, "n_particles must be 2 or more, got 1"),
+        ({"n_dim": 4}, "n_dim must be 2 or 3, got 4"),
+        ({"sigma": 0.0}, "sigma must be positive, got 0.0"),
+        ({"eps": math.nan}, "eps must be finite, got nan"),
+        ({"oscillator": -1.0}, "oscillator must be 0 or more, got -1.0"),
+    ],
+)
+def test_lennard_jones_names_a_wrong_parameter(wrong, error):
+    with pytest.raises(ValueError, match=error):
+        LennardJones(**wrong)

@@ -97,4 +97,4 @@ def test_a_saved_schedule_is_not_scaled_again():
 
 
 def test_presets_exist():
-    assert {"dimer", "double-well"} <= set(preset_names())
+    assert {"dimer", "dimer-temperatures", "double-well"} <= set(preset_names())

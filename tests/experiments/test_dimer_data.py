@@ -9,6 +9,7 @@ import torch
 from bgfast.energies import ParticleDimer
 from bgfast.experiments.dimer_config import DimerData
 from bgfast.experiments.dimer_data import (
+    frames_of,
     left_to_right,
     outside_labelling,
     simulate,
@@ -117,3 +118,35 @@ def test_one_seed_gives_the_same_data():
     runs = [simulate(ENERGY, settings, 1.5, seed, Reporter(quiet=True)) for seed in (3, 3, 4)]
     assert np.array_equal(runs[0].x, runs[1].x)
     assert not np.array_equal(runs[0].x, runs[2].x)
+
+
+def test_every_temperature_follows_one_labelling(data):
+    settings = DimerData(n_walkers=4, burn_in=100, n_frames=50, stride=5, held_out=0.5)
+    hot = simulate(ENERGY, settings, 1.5, 1, Reporter(quiet=True), tau=3.0, like=data)
+    assert np.array_equal(hot.reference, data.reference)
+    x = torch.from_numpy(hot.x)
+    assert not outside_labelling(x.reshape(-1, ENERGY.dim), data).any()
+    torch.testing.assert_close(ENERGY.energy(x), torch.from_numpy(hot.energy))
+    assert hot.energy.mean() > data.energy.mean() + 5
+
+
+def test_frames_come_with_their_temperature(data):
+    hot = simulate(
+        ENERGY,
+        DimerData(n_walkers=2, burn_in=60, n_frames=5, stride=2),
+        1.5,
+        1,
+        Reporter(quiet=True),
+        tau=2.0,
+    )
+    for held_out in (False, True):
+        x, tau = frames_of({1.0: data, 2.0: hot}, held_out=held_out)
+        assert torch.equal(x[tau == 1.0], data.frames(held_out=held_out))
+        assert torch.equal(x[tau == 2.0], hot.frames(held_out=held_out))
+        assert len(x) == len(tau) > 0
+
+
+@pytest.mark.parametrize("tau", [[], [0.0], [1.0, 1.0]])
+def test_temperatures_that_make_no_sense_are_refused(tau):
+    with pytest.raises(ValueError, match="tau must"):
+        DimerData(tau=tau)

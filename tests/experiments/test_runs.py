@@ -24,6 +24,7 @@ reference = "none"
 [system]
 n_solvent = 3
 [data]
+tau = [1.0, 2.0]
 n_walkers = 4
 burn_in = 60
 n_frames = 30

@@ -1,5 +1,6 @@
 """The CUDA loader without a GPU: sources, messages, and what exactly is launched where."""
 
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import torch
 from bgfast_kernels import cuda
 from bgfast_kernels.dimer import DimerParameters, cuda_kernels, lattice
 
+from bgfast import doctor
 from bgfast.ops import BackendError, dimer_cuda, dimer_energy
 from bgfast.ops import cuda as ops_cuda
 from bgfast.ops.dimer_reference import reference_energy_grad, reference_hvp
@@ -158,3 +160,16 @@ def test_the_place_of_a_tensor_is_torchs_current_stream(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream)
     assert ops_cuda.place(torch.zeros(1)) == {"device": 1, "stream": 99}
+
+
+@pytest.mark.parametrize(
+    ("torch_sees", "machine", "message"),
+    [
+        (False, Machine(), f"torch {re.escape(torch.__version__)} .*; everything runs on the CPU"),
+        (True, Machine(driver=12000), "too old.*; without the kernels, CUDA tensors go through"),
+    ],
+)
+def test_doctor_says_what_cuda_lacks(monkeypatch, torch_sees, machine, message):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: torch_sees)
+    with installed(machine):
+        assert re.search(message, doctor._cuda())

@@ -185,7 +185,7 @@ DEFECTS = {
     "lost bounds guard": ("symmetric", "{group < n ? group : n - 1, group < n}", "{group, true}"),
     "wrong partner sign": ("symmetric", "out[m][c] -= __shfl_sync", "out[m][c] += __shfl_sync"),
     "wrong sign in a lane": ("symmetric", "out[m][0] -= t[0];", "out[m][0] += t[0];"),
-    "padded particles in the box": ("symmetric", "PADDING * real(i + 1)", "real(0.1) * real(i)"),
+    "padded particles in the box": ("symmetric", "PADDING * real(k", "real(0.1) * real(k"),
     "pairs met twice": ("symmetric", "if (twice && m < k) continue;", ""),
     "dimer's own pair": ("gather", "|| (i < 2 && j < 2)", ""),
     "padding in the walls": ("symmetric", "k * G + lane < N ? beyond_walls", "true ? beyond_walls"),

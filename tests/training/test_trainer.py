@@ -233,6 +233,14 @@ def test_a_flow_that_lost_its_inverse_stops_the_training():
         ({"validation": torch.zeros(0, 2)}, ValueError, "validation"),
         ({"data_weights": torch.ones(7)}, ValueError, "data_weights must have shape"),
         ({"data_weights": -torch.ones(100)}, ValueError, "data_weights must be finite and >= 0"),
+        ({"data_tau": torch.ones(7)}, ValueError, "data_tau must have shape"),
+        ({"data_tau": torch.zeros(100)}, ValueError, "data_tau must be positive"),
+        ({"validation_tau": -torch.ones(100)}, ValueError, "validation_tau must be positive"),
+        (
+            {"validation": None, "validation_tau": torch.ones(1)},
+            ValueError,
+            "validation_tau were given without validation",
+        ),
     ],
 )
 def test_bad_input_is_refused_by_name(changes, error, named):
@@ -260,6 +268,23 @@ def test_data_weights_decide_what_is_learnt():
     trainer.run()
     right = data[data[:, 0] > 0, 0]
     assert trainer.flow.shift[0].item() == pytest.approx(right.mean().item(), abs=0.05)
+
+
+def test_examples_at_several_temperatures_train_one_flow():
+    """x ~ N(m, tau s^2): the flow must be z s + m, and the validation loss the exact entropy."""
+    generator = torch.Generator().manual_seed(0)
+    tau = torch.tensor([0.25, 1.0, 4.0]).repeat(4000)
+    scale, mean = torch.tensor([0.5, 2.0]), torch.tensor([1.0, -1.0])
+    z = torch.randn(len(tau), 2, generator=generator)
+    x = mean + scale * tau.sqrt()[:, None] * z / z.square().mean(0).sqrt()
+    stage = Stage(steps=400, w_ml=1.0, lr=5e-2, lr_end=0.0, batch_ml=2000)
+    flow = AffineFlow(dtype=torch.float32)
+    inputs = {"data": x, "data_tau": tau, "validation": x, "validation_tau": tau}
+    metrics = make(config(stage), flow=flow, **inputs).run()
+    torch.testing.assert_close(flow.log_scale.exp(), scale, rtol=0.02, atol=0)
+    torch.testing.assert_close(flow.shift, mean, rtol=0, atol=0.02)
+    entropy = torch.distributions.Normal(0.0, scale * tau.sqrt()[:, None]).entropy().sum(1).mean()
+    assert metrics["validation_nll"] == pytest.approx(entropy.item(), abs=0.01)
 
 
 def test_recomputed_activations_train_to_the_same_parameters():

@@ -62,7 +62,7 @@ def free_energy(
         elif not references:
             say_nothing_to_show(axes, "no sample of positive weight within the bounds")
         for i, (name, reference) in enumerate(references.items()):
-            _draw_reference(axes, reference, _offset(reference, profile), name, i)
+            _draw_reference(axes, reference, offset_to(reference, profile), name, i)
         axes.set_xlim(profile.r[0], profile.r[-1])
         axes.set_xlabel(coordinate)
         axes.set_ylabel(r"free energy / $k_\mathrm{B}T$")
@@ -104,7 +104,7 @@ def _draw_reference(axes: Axes, reference: Profile, offset: float, name: str, i:
         axes.fill_between(reference.r, low, high, color=color, alpha=0.2, lw=0, zorder=2)
 
 
-def _offset(reference: Profile, profile: Profile) -> float:
+def offset_to(reference: Profile, profile: Profile) -> float:
     """Return the shift of the reference that fits the profile best where it is well sampled."""
     f = np.interp(profile.r, reference.r, reference.f, left=np.nan, right=np.nan)
     difference = profile.f - f

@@ -167,7 +167,7 @@ def _launch(
     arguments.append(np.int64(n))
     arguments.extend(_numbers(parameters, program.dtype))
     arguments.extend(cuda.pointer(address) for address in outputs)
-    groups_per_block = BLOCK // dict(program.defines)["G"]
+    groups_per_block = BLOCK // int(dict(program.defines)["G"])
     cuda.launch(
         program,
         kernel,

@@ -11,11 +11,9 @@ extern "C" __global__ void __launch_bounds__(BLOCK) dimer_energy_grad(
     x += row.index * (2 * N);
 
     real own[K][2], g[K][2];
+    const bool any_far = place_all(x, lane, p, own);
 #pragma unroll
-    for (int k = 0; k < K; ++k) {
-        place(x, k * G + lane, p, own[k]);
-        g[k][0] = g[k][1] = real(0);
-    }
+    for (int k = 0; k < K; ++k) g[k][0] = g[k][1] = real(0);
     real e = real(0);
     each_pair_once<2>(own, g, lane, [&](const real *ri, const real *rj, bool excluded, real *t) {
         e += pair(ri, rj, excluded, p, t);
@@ -54,5 +52,5 @@ extern "C" __global__ void __launch_bounds__(BLOCK) dimer_energy_grad(
 #pragma unroll
     for (int k = 0; k < K; ++k)
         if (k * G + lane < N)
-            write_gradient(x, g[k], k * G + lane, p, grad + row.index * (2 * N));
+            write_gradient(x, g[k], k * G + lane, any_far, p, grad + row.index * (2 * N));
 }

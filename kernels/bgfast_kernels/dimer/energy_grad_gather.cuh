@@ -45,7 +45,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 4) dimer_energy_grad(
                 const real beyond = i < N ? beyond_walls(own[c][axis], p) : real(0);
                 outside += beyond * beyond;
             }
-            if (row.own && i < N) write_gradient(x, g[c], i, p, grad);
+            if (row.own && i < N) write_gradient(x, g[c], i, true, p, grad);
         }
     }
     e += real(0.5) * p.strength * pairs + p.k_box * outside;

@@ -6,15 +6,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from bgfast_kernels import cpu
-from bgfast_kernels.blocks import fetch_ahead, new_block, read_block, write_block
-from bgfast_kernels.dimer.parameters import X_FAR
+from bgfast_kernels.blocks import (
+    fetch_ahead,
+    fold_far,
+    new_block,
+    read_block,
+    scale_block,
+    write_block,
+)
 from bgfast_kernels.simd import (
-    any_less,
     fma,
     lanes_in,
     larger,
@@ -48,7 +52,7 @@ def energy_grad_rows(
     for row in range(start, stop, lanes):
         rows = min(lanes, stop - row)
         read_block(x, row, rows, dim, scratch, xs)
-        far = fold_far(xs, slope, numbers, dim)
+        far = fold_far(xs, slope, numbers[SCALE], dim)
         store(energy, 0, gradient(xs, g, numbers, dim, (x, grad, row)))
         add_cores(xs, energy, numbers, dim)
         if far:
@@ -57,35 +61,6 @@ def energy_grad_rows(
         for r in range(rows):
             u[row + r] = energy[r]
         write_block(g, grad, row, rows, dim, scratch)
-
-
-@kernel
-def fold_far(x: Any, slope: Any, numbers: Any, dim: Any) -> Any:
-    """Replace x by SCALE phi(x); where any |x| > X_FAR, set ``slope`` to phi'(x), return True."""
-    lanes = lanes_in(x)
-    largest = 0.0 * spread(numbers, SCALE)
-    for k in range(0, dim * lanes, lanes):
-        xk = load(x, k)
-        largest = larger(larger(xk, -xk), largest)
-    far = any_less(spread(numbers, FAR), largest)
-    if far:
-        for k in range(dim * lanes):
-            size = abs(x[k])
-            slope[k] = 1.0
-            if size > X_FAR:
-                slope[k] = X_FAR / size
-                x[k] = math.copysign(X_FAR * (1.0 + math.log(size / X_FAR)), x[k])
-    scale_block(x, numbers[SCALE], dim)
-    return far
-
-
-@kernel
-def scale_block(x: Any, scale: Any, dim: Any) -> None:
-    """Multiply a block by a power of two."""
-    lanes = lanes_in(x)
-    if scale != 1.0:
-        for k in range(0, dim * lanes, lanes):
-            store(x, k, load(x, k) * scale)
 
 
 @kernel

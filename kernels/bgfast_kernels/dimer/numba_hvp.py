@@ -5,7 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from bgfast_kernels.blocks import fetch_ahead, new_block, read_block, write_block
+from bgfast_kernels.blocks import (
+    fetch_ahead,
+    fold_far,
+    new_block,
+    read_block,
+    scale_block,
+    write_block,
+)
 from bgfast_kernels.dimer.numba_gradient import (
     D0,
     K_BOX,
@@ -19,10 +26,8 @@ from bgfast_kernels.dimer.numba_gradient import (
     C,
     L,
     add,
-    fold_far,
     gradient,
     kernel,
-    scale_block,
 )
 from bgfast_kernels.dimer.parameters import X_FAR
 from bgfast_kernels.simd import (
@@ -52,7 +57,7 @@ def hvp_rows(start: Any, stop: Any, x: Any, v: Any, numbers: Any, dim: Any, out:
         rows = min(lanes, stop - row)
         read_block(x, row, rows, dim, scratch, xs)
         read_block(v, row, rows, dim, scratch, vs)
-        far = fold_far(xs, slope, numbers, dim)
+        far = fold_far(xs, slope, numbers[SCALE], dim)
         if far:
             gradient(xs, g, numbers, dim, (x, out, row))
             for k in range(dim * lanes):

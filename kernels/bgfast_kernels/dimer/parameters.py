@@ -7,13 +7,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from bgfast_kernels.continuation import CORE as CORE
+from bgfast_kernels.continuation import X_FAR as X_FAR
+
 _NUMBERS = (int, float, np.integer, np.floating)
-
-X_FAR = 1000.0
-"""Coordinates beyond it are replaced by ``sign(x) X_FAR (1 + log(|x| / X_FAR))``: C1, rising."""
-
-CORE = 0.01
-"""Below ``CORE * sigma`` the pair energy goes on linearly in r^2: C1."""
 
 D_MIN = 1e-6
 """Below it the dimer distance is ``D_MIN + (d^2 - D_MIN^2) / (2 D_MIN)``.

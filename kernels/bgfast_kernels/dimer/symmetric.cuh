@@ -4,6 +4,33 @@
 
 #define K ((N + G - 1) / G)
 
+// The places of a lane's particles, as place() gives each; whether any is far. One branch for all.
+__device__ __forceinline__ bool place_all(
+    const real *x, int lane, const Physics &p, real (&own)[K][2]) {
+    bool far = false;
+#pragma unroll
+    for (int k = 0; k < K; ++k) {
+        own[k][0] = own[k][1] = real(0);
+        if (k * G + lane >= N) continue;
+        const real2 there = reinterpret_cast<const real2 *>(x)[k * G + lane];
+        own[k][0] = there.x;
+        own[k][1] = there.y;
+        far |= is_far(there.x, p) || is_far(there.y, p);
+    }
+    if (far)
+#pragma unroll
+        for (int k = 0; k < K; ++k)
+#pragma unroll
+            for (int axis = 0; axis < 2; ++axis) own[k][axis] = phi(own[k][axis], p);
+#pragma unroll
+    for (int k = 0; k < K; ++k) {
+        const bool exists = k * G + lane < N;
+        own[k][0] = exists ? own[k][0] * p.scale : PADDING * real(k * G + lane + 1);
+        own[k][1] *= p.scale;
+    }
+    return far;
+}
+
 // Add t of every pair to out[k] of one particle and subtract it from the other's; term(qi, qj,
 // excluded, t) writes t[2]. own[k] holds the IN numbers of particle k G + lane.
 template <int IN, class Term>

@@ -17,11 +17,14 @@ struct Physics {
 
 __device__ __forceinline__ bool is_far(real x, const Physics &p) { return fabs(x) > p.far; }
 
-// phi(x) in the kernel's unit of length.
-__device__ __forceinline__ real fold(real x, const Physics &p) {
-    if (is_far(x, p)) x = copysign(p.far * (real(1) + log(fabs(x) * reciprocal(p.far))), x);
-    return x * p.scale;
+// phi(x).
+__device__ __forceinline__ real phi(real x, const Physics &p) {
+    if (!is_far(x, p)) return x;
+    return copysign(p.far * (real(1) + log(fabs(x) * reciprocal(p.far))), x);
 }
+
+// phi(x) in the kernel's unit of length.
+__device__ __forceinline__ real fold(real x, const Physics &p) { return phi(x, p) * p.scale; }
 
 // phi'(x).
 __device__ __forceinline__ real fold_slope(real x, const Physics &p) {
@@ -194,12 +197,16 @@ __device__ __forceinline__ Row row_of_group(long long n) {
     return {group < n ? group : n - 1, group < n};
 }
 
-// Write the gradient g of particle i, in the kernel's unit of length, to its row.
+// Write the gradient g of particle i, in the kernel's unit of length, to its row; without `far` it
+// is no far particle.
 __device__ __forceinline__ void write_gradient(
-    const real *x, const real *g, int i, const Physics &p, real *grad) {
-    const real2 there = reinterpret_cast<const real2 *>(x)[i];
-    const real2 out = {g[0] * p.scale * fold_slope(there.x, p),
-                       g[1] * p.scale * fold_slope(there.y, p)};
+    const real *x, const real *g, int i, bool far, const Physics &p, real *grad) {
+    real2 out = {g[0] * p.scale, g[1] * p.scale};
+    if (far) {
+        const real2 there = reinterpret_cast<const real2 *>(x)[i];
+        out.x *= fold_slope(there.x, p);
+        out.y *= fold_slope(there.y, p);
+    }
     reinterpret_cast<real2 *>(grad)[i] = out;
 }
 

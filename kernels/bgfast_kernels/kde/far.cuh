@@ -46,7 +46,7 @@ __device__ __forceinline__ real warp_max(real value) {
 
 // Overwrite the sums at the targets marked, a warp for one after the other. With `find` their scale
 // is found first: minus the logarithm of the largest term (and 0 at all others).
-extern "C" __global__ void __launch_bounds__(BLOCK) kde_far_targets(
+extern "C" __global__ void __launch_bounds__(BLOCK, 4) kde_far_targets(
     const real *query, long long m, const real *points, const real *charge, long long n,
     real inverse_bandwidth, int order, real lo, real hi, int image_count, int parity,
     const int *marked, int find, const real *poison, real *scale, real *sums, real *slopes) {

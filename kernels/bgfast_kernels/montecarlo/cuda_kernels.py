@@ -74,7 +74,7 @@ def dimer_sweeps(
     cuda.launch(
         program,
         "dimer_sweeps",
-        grid=-(-n * dict(program.defines)["G"] // BLOCK),
+        grid=-(-n * int(dict(program.defines)["G"]) // BLOCK),
         block=BLOCK,
         arguments=[
             *(cuda.pointer(walkers[name]) for name in read),
