@@ -24,7 +24,36 @@ class Waited(Exception):  # noqa: N818 what the device did
 
 
 class NoWaiting(TorchDispatchMode):
-    """Raises at an operation that would wait for a device if the tensors were on one."""
+    """Raises at an operation that would wait for a device if the tensors were on one.
+
+    ``copies`` allows copies of whole tensors to the host, which a CPU tensor does not dispatch:
+    the methods are replaced.
+    """
+
+    def __init__(self, *, copies=False):
+        super().__init__()
+        self.copies = copies
+
+    def __enter__(self):
+        self.methods = {name: getattr(torch.Tensor, name) for name in ("cpu", "to", "tolist")}
+        if not self.copies:
+            for name in self.methods:
+                setattr(torch.Tensor, name, self._guarded(name))
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        for name, method in self.methods.items():
+            setattr(torch.Tensor, name, method)
+        return super().__exit__(*error)
+
+    def _guarded(self, name):
+        def method(x, *args, **kwargs):
+            target = [a for a in (*args, kwargs.get("device")) if isinstance(a, str)]
+            if name != "to" or any(a.startswith("cpu") for a in target):
+                raise Waited(name)
+            return self.methods[name](x, *args, **kwargs)
+
+        return method
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name, kwargs = func._schema.name, kwargs or {}

@@ -25,10 +25,11 @@ def steps(trainer, n, mode=None):
 
 
 KL = Stage(steps=5, w_kl=1.0, batch_kl=32)
+PATH = KL.model_copy(update={"path_gradient": True})
 
 
 @pytest.mark.parametrize("estimator", ["kde", "histogram"])
-@pytest.mark.parametrize("stage", [ML, MIXED, KL], ids=["ml", "mixed", "kl"])
+@pytest.mark.parametrize("stage", [ML, MIXED, KL, PATH], ids=["ml", "mixed", "kl", "path"])
 @pytest.mark.parametrize("letters", ["R2", "QN"])
 def test_a_step_never_waits(letters, stage, estimator):
     weights = torch.linspace(0.5, 1.5, len(two_wells()))
@@ -55,7 +56,10 @@ def test_what_waits_is_noticed(stage):
         lambda x: bool(x.sum() > 0),
         lambda x: x[x > 0],
         lambda x: torch.tensor([1.0]),
-        lambda x: x.to("cpu", copy=True),
+        lambda x: x.cpu(),
+        lambda x: x.to("cpu", torch.float64),
+        lambda x: x.to(device="cpu"),
+        lambda x: x.tolist(),
         lambda x: (x > 0).nonzero(),
     ],
 )

@@ -103,7 +103,7 @@ def run_island(
     """Carry a population through ``stages``; nothing is adapted, so that E[exp(log Z)] = Z."""
     rng = np.random.default_rng(seed)
     n = settings.per_island
-    particles = _draws(target, n * settings.n_draws, seed, settings.chunk)
+    particles = first_draws(target, n * settings.n_draws, seed, settings.chunk)
     log_weights = np.where(particles.log_w.isfinite().cpu().numpy(), 0.0, -np.inf)
     ancestor = np.arange(len(particles))
     beta, records = 0.0, []
@@ -150,7 +150,7 @@ def plan(
     """
     rng = np.random.default_rng(seed)
     n = settings.pilot
-    particles = _draws(target, max(n * settings.n_draws, _PILOT_DRAWS), seed, settings.chunk)
+    particles = first_draws(target, max(n * settings.n_draws, _PILOT_DRAWS), seed, settings.chunk)
     log_weights = np.where(particles.log_w.isfinite().cpu().numpy(), 0.0, -np.inf)
     if not np.isfinite(log_weights).any():
         raise ValueError("none of the flow's draws has a finite weight: there is nothing to anneal")
@@ -215,7 +215,8 @@ def _sweeps(settings: AnnealSettings, beta: float) -> int:
     return settings.sweeps if beta >= settings.sweeps_from else 0
 
 
-def _draws(target: Target, n: int, seed: int, chunk: int) -> Particles:
+def first_draws(target: Target, n: int, seed: int, chunk: int) -> Particles:
+    """Return the first ``n`` draws from the flow that belong to ``seed``."""
     parts = []
     for start in range(0, n, chunk):
         z = latent_rows(
