@@ -13,9 +13,10 @@ def affine_coupling(x: Tensor, raw_s: Tensor, t: Tensor, inverse: bool) -> tuple
     """Return the result ``[..., m]`` and the log-determinants ``[...]``."""
     n, m = x.shape[:-1].numel(), x.shape[-1]
     held = [_two_dimensional(a, n, m) for a in (x, raw_s, t)]
+    inputs = _rows(held[0]), _rows(held[1]), _rows(held[2])
     y, logdet = x.new_empty(x.shape), x.new_empty(x.shape[:-1])
     cuda_kernels.affine_coupling(
-        *(_rows(a) for a in held),
+        *inputs,
         n,
         m,
         inverse,
@@ -33,16 +34,19 @@ def affine_coupling_grad(
     """Return the gradients in x, raw_s and t, ``[..., m]`` each."""
     n, m = x.shape[:-1].numel(), x.shape[-1]
     held = [_two_dimensional(a, n, m) for a in (x, raw_s, t, grad_y)]
+    inputs = _rows(held[0]), _rows(held[1]), _rows(held[2]), _rows(held[3])
     from_logdet = grad_logdet.detach().contiguous()
     gradients = (x.new_empty(x.shape), x.new_empty(x.shape), x.new_empty(x.shape))
     cuda_kernels.affine_coupling_grad(
-        *(_rows(a) for a in held),
+        *inputs,
         from_logdet.data_ptr(),
         n,
         m,
         inverse,
         dtype_name(x),
-        *(g.data_ptr() for g in gradients),
+        gradients[0].data_ptr(),
+        gradients[1].data_ptr(),
+        gradients[2].data_ptr(),
         **place(x),
     )
     return gradients

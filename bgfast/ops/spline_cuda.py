@@ -35,7 +35,10 @@ def spline_gradient(
     inputs = [packed(a) for a in (x, raw, grad_value, grad_logdet)]
     grad_x, grad_raw = x.new_empty(x.shape), raw.new_empty(raw.shape)
     cuda_kernels.spline_gradient(
-        *(a.data_ptr() for a in inputs),
+        inputs[0].data_ptr(),
+        inputs[1].data_ptr(),
+        inputs[2].data_ptr(),
+        inputs[3].data_ptr(),
         grad_logdet.numel(),
         x.shape[-1],
         raw.shape[-2],

@@ -79,17 +79,17 @@ class GraphedStep:
         assert self._row is not None
         for static, now in zip(self._inputs, _tensors(examples, latent), strict=True):
             static.copy_(now)
-        self._graph.replay()  # type: ignore[no-untyped-call]
+        self._graph.replay()
         return self._row.clone()
 
     def _aside(self, examples: Examples | None, latent: Latent | None) -> Tensor:
         """Make a step on another stream, as a capture needs of the steps before it."""
         current = torch.cuda.current_stream()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(current)  # type: ignore[no-untyped-call]
+        side.wait_stream(current)
         with torch.cuda.stream(side):
             row = self._step(self._stage, self._optimizer, examples, latent)
-        current.wait_stream(side)  # type: ignore[no-untyped-call]
+        current.wait_stream(side)
         for tensor in _tensors(examples, latent):
             tensor.record_stream(side)
         row.record_stream(current)
@@ -98,13 +98,15 @@ class GraphedStep:
     def _record(self, examples: Examples | None, latent: Latent | None) -> bool:
         static_examples = None
         if examples is not None:
-            static_examples = Examples(*(None if t is None else t.clone() for t in examples))
+            weights = None if examples.weights is None else examples.weights.clone()
+            static_examples = Examples(examples.x.clone(), weights, examples.tau.clone())
         static_latent = None if latent is None else (latent[0].clone(), latent[1].clone())
         self._inputs = _tensors(static_examples, static_latent)
         self._optimizer.zero_grad()  # gradients have to live in the graph's own memory
         graph = torch.cuda.CUDAGraph()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         try:
-            with torch.cuda.graph(graph):  # type: ignore[no-untyped-call]
+            with torch.cuda.graph(graph, stream=side):
                 row = self._step(self._stage, self._optimizer, static_examples, static_latent)
         except RuntimeError as error:
             if self._required:
@@ -161,15 +163,18 @@ class Steps:
             required = self._config.cuda_graph is True
             step = GraphedStep(self._step, stage, optimizer, required=required)
             self._current = optimizer, step
-        return self._current[1](examples, latent)
+        with torch.cuda.device(self._device):
+            return self._current[1](examples, latent)
 
     def prepare(self, optimizer: torch.optim.Optimizer) -> None:
         """Let an optimiser that is new, or was loaded, read its learning rate on the device."""
-        recorded = any(self._recorded)
+        on_cuda = self._device.type == "cuda"  # with or without a graph: the same rounding
         for group in optimizer.param_groups:
-            group["capturable"] = recorded
+            group["capturable"] = on_cuda
             lr = float(group["lr"])
-            group["lr"] = torch.full((), lr, device=self._device) if recorded else lr
+            group["lr"] = lr
+            if on_cuda:
+                group["lr"] = torch.full((), lr, dtype=torch.float32, device=self._device)
 
     def set_lr(self, optimizer: torch.optim.Optimizer, lr: float) -> None:
         """Set the learning rate, in place where a graph reads it."""

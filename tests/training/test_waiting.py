@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from test_trainer import MIXED, ML, config, first_coordinate, make, parameters, two_wells
+from test_trainer import MIXED, ML, config, make, parameters, two_wells
 from training_toys import AffineFlow, Harmonic, SquareRootFlow
 
-from bgfast.energies import DoubleWell
+from bgfast.energies import ParticleDimer
 from bgfast.flows import architecture
 from bgfast.training import Stage, TrainingConfig
 from bgfast.training.waiting import as_on_a_device
@@ -121,8 +121,17 @@ def test_a_run_is_resumed_with_another_choice_of_graphs(tmp_path):
     make(config(ML, cuda_graph=False), tmp_path).run(resume=True)
 
 
-def test_the_double_well_and_its_coordinate_never_wait():
-    with NoWaiting():
-        x = torch.zeros(4, 2, requires_grad=True)
-        DoubleWell(2).energy(x).sum().backward()
-        first_coordinate(x)
+def test_a_step_on_the_dimer_never_waits():
+    energy = ParticleDimer(n_solvent=2)
+    stage = MIXED.model_copy(update={"w_ml": 0.0})
+    trainer = make(
+        config(stage, rc_bounds=(-9.0, 9.0)),
+        flow=architecture("R2", 8, (8,)),
+        energy=energy,
+        data=None,
+        validation=None,
+        reaction_coordinate=energy.dimer_distance,
+    )
+    steps(trainer, 1)
+    steps(trainer, 2, NoWaiting())
+    assert trainer._window.read()["loss"].isfinite().all()

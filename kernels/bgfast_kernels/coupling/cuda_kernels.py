@@ -97,7 +97,7 @@ def affine_coupling(
     """
     arguments = [*_rows(x, raw_s, t), np.int64(n), np.int32(m), np.int32(inverse)]
     arguments += [cuda.pointer(y), cuda.pointer(logdet)]
-    _per_row(affine_program(m, dtype), "affine_value", n, arguments, device, stream)
+    _per_row(affine_program(m, dtype), "affine_value", n, m, arguments, device, stream)
 
 
 def affine_coupling_grad(
@@ -129,7 +129,7 @@ def affine_coupling_grad(
     arguments = [*_rows(x, raw_s, t, grad_y), cuda.pointer(grad_logdet)]
     arguments += [np.int64(n), np.int32(m), np.int32(inverse)]
     arguments += [cuda.pointer(address) for address in (grad_x, grad_raw_s, grad_t)]
-    _per_row(affine_program(m, dtype), "affine_gradient", n, arguments, device, stream)
+    _per_row(affine_program(m, dtype), "affine_gradient", n, m, arguments, device, stream)
 
 
 def spline(
@@ -164,11 +164,11 @@ def spline(
     device, stream
         See :func:`bgfast_kernels.cuda.launch`.
     """
-    arguments = [cuda.pointer(x), cuda.pointer(raw)]
+    arguments: list[np.generic] = [cuda.pointer(x), cuda.pointer(raw)]
     arguments += [np.int64(n), np.int32(m), np.int32(check(n_parameters, bound))]
     arguments += _constants(n_parameters, bound, dtype)
     arguments += [cuda.pointer(y), cuda.pointer(logdet)]
-    _per_row(spline_program(m, inverse, dtype), "spline_value", n, arguments, device, stream)
+    _per_row(spline_program(m, inverse, dtype), "spline_value", n, m, arguments, device, stream)
 
 
 def spline_gradient(
@@ -201,7 +201,9 @@ def spline_gradient(
     """
     if n * m == 0:
         return
-    arguments = [cuda.pointer(address) for address in (x, raw, grad_value, grad_logdet)]
+    arguments: list[np.generic] = [
+        cuda.pointer(address) for address in (x, raw, grad_value, grad_logdet)
+    ]
     arguments += [np.int64(n), np.int32(m), np.int32(check(n_parameters, bound))]
     arguments += [np.int32(inverse), *_constants(n_parameters, bound, dtype)]
     arguments += [cuda.pointer(grad_x), cuda.pointer(grad_raw)]
@@ -228,6 +230,7 @@ def _per_row(
     program: cuda.Program,
     kernel: str,
     n: int,
+    m: int,
     arguments: list[np.generic],
     device: int,
     stream: int,
@@ -237,7 +240,7 @@ def _per_row(
     cuda.launch(
         program,
         kernel,
-        grid=-(-n // (BLOCK // dict(program.defines)["G"])),
+        grid=-(-n // (BLOCK // lanes(m))),
         block=BLOCK,
         arguments=arguments,
         device=device,
