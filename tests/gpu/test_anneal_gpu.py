@@ -1,6 +1,7 @@
 """On a GPU: samples are drawn, moved and weighed without waiting, with the results of the CPU."""
 
 import numpy as np
+import pytest
 import torch
 
 from bgfast.energies import DoubleWell
@@ -46,3 +47,23 @@ def test_the_same_seed_gives_the_same_samples(gpu):
     first, second = (anneal(flow(gpu), DoubleWell(2), SETTINGS, seed=3) for _ in range(2))
     assert np.array_equal(first.x, second.x)
     assert np.array_equal(first.log_w, second.log_w)
+
+
+@pytest.mark.parametrize("letters", ["R2", "QN"])
+def test_conditioners_in_bfloat16_leave_weights_exact(gpu, letters):
+    trained = architecture(letters, 2, (64,))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # far from the identity, so that rounding the networks matters
+        for parameter in trained.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
+    trained = trained.to(gpu)
+    means, errors, drawn = [], [], []
+    for bfloat16 in (False, True):
+        batches = list(generate(trained, DoubleWell(2), 400_000, bfloat16=bfloat16))
+        w = torch.cat([b.log_w for b in batches]).exp()
+        means.append(w.mean().item())
+        errors.append(w.std().item() / len(w) ** 0.5)
+        drawn.append(batches[0].x)
+    assert not torch.equal(*drawn)
+    assert errors[1] < 0.1 * means[1]
+    assert abs(means[0] - means[1]) < 5 * np.hypot(*errors)
