@@ -234,10 +234,10 @@ def test_every_finite_input_has_a_finite_spline(run, inverse):
 
 DEFECTS = {
     "sign of the log-determinant": ("inverse ? total : -total", "total"),
-    "lost bounds guard": ("{row < n ? row : n - 1, row < n}", "{row, true}"),
+    "lost bounds guard": ("{group < n ? group : n - 1, group < n}", "{group, true}"),
     "early return before a sum": (
-        "const Row row = row_of_lanes(n);\n    x += row.index * m;",
-        "const Row row = row_of_lanes(n); if (!row.own) return;\n    x += row.index * m;",
+        "const Row row = row_of_group<G>(n);\n    x += row.index * m;",
+        "const Row row = row_of_group<G>(n); if (!row.own) return;\n    x += row.index * m;",
     ),
     "half of the lanes in a sum": ("group_sum<G>(total)", "group_sum<G / 2>(total)"),
     "forward step with the inverse's scale": ("exp(inverse ? s : -s)", "exp(s)"),

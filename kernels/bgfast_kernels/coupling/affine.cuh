@@ -2,7 +2,7 @@
 // of m neighbouring numbers at any distance (halves of wider rows), results are dense.
 // Defines: REAL, G, BLOCK, S_MAX.
 #include "common.cuh"
-#include "coupling/rows.cuh"
+#include "rows.cuh"
 
 __device__ __forceinline__ real bounded(real raw) {
     return tanh(raw * (real(1) / real(S_MAX)));
@@ -11,7 +11,7 @@ __device__ __forceinline__ real bounded(real raw) {
 extern "C" __global__ void __launch_bounds__(BLOCK) affine_value(
     const real *x, long long x_stride, const real *raw_s, long long s_stride, const real *t,
     long long t_stride, long long n, int m, int inverse, real *y, real *logdet) {
-    const Row row = row_of_lanes(n);
+    const Row row = row_of_group<G>(n);
     x += row.index * x_stride;
     raw_s += row.index * s_stride;
     t += row.index * t_stride;
@@ -32,7 +32,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK) affine_gradient(
     const real *x, long long x_stride, const real *raw_s, long long s_stride, const real *t,
     long long t_stride, const real *grad_y, long long g_stride, const real *grad_logdet,
     long long n, int m, int inverse, real *grad_x, real *grad_s, real *grad_t) {
-    const Row row = row_of_lanes(n);
+    const Row row = row_of_group<G>(n);
     if (!row.own) return;  // nothing below is done together
     const real from_logdet = grad_logdet[row.index];
     x += row.index * x_stride;

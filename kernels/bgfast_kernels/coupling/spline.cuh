@@ -1,7 +1,7 @@
 // Value and log-determinant of the rational-quadratic spline; the formulas stand in spline_rows.py.
 // Defines: REAL, G, BLOCK, INVERSE.
 #include "common.cuh"
-#include "coupling/rows.cuh"
+#include "rows.cuh"
 #include "coupling/spline_bins.cuh"
 
 // Where in its bin y lies, t = (x - x_k) / w. Of the two ways to write the root the one that does
@@ -23,7 +23,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 4) spline_value(
     const real *x, const real *raw, long long n, int m, int n_bins, SPLINE_ARGUMENTS, real *y,
     real *logdet) {
     const Spline p = SPLINE;
-    const Row row = row_of_lanes(n);
+    const Row row = row_of_group<G>(n);
     x += row.index * m;
     raw += row.index * (3 * n_bins - 1) * m;
     y += row.index * m;
