@@ -123,6 +123,12 @@ def _result(config: ExploreDimerConfig, found: DimerEstimates) -> str:
             f" Short simulations in {config.windows.n_windows} harmonic windows along d start from "
             "them, relax them locally, and are pooled with them (MBAR)."
         )
+    if (pooled := found.pooled.get(1.0)) is not None:
+        text += (
+            f" The generated configurations hold {pooled.whole.generated_share:.1g} of the pooled "
+            "weight: what they contribute is that windows can start all along d, barrier included. "
+            "The flow has learnt the packings of the solvent near the one that it started from."
+        )
     if (agreement := found.agreement(1.0)) is not None:
         text += f"\n\n{agreement.sentence}"
     if (reference := found.references.get(1.0)) is not None:

@@ -41,12 +41,13 @@ def _title(number: int) -> str:
 
 
 def _film_frame(landscape: Landscape, frame: Frame, title: str) -> FilmFrame:
+    plane = landscape.window is not None
     return FilmFrame(
         title=title,
         visited=landscape.coordinate(frame.x).double().numpy(),
         generated=frame.generated.numpy(),
-        log_w=frame.log_w.numpy(),
-        points=None if landscape.window is None else frame.x[:, :2].double().numpy(),
+        log_w=frame.log_w.numpy() if plane else None,  # else a handful of weights decides
+        points=frame.x[:, :2].double().numpy() if plane else None,
     )
 
 

@@ -81,8 +81,8 @@ def add_exploration(
         figures=[
             (
                 figure,
-                "Population, generated and reweighted configurations over the iterations; "
-                "bottom: on a logarithmic scale.",
+                "Population and generated configurations over the iterations, beside the "
+                "reference; bottom: on a logarithmic scale.",
             )
         ],
     )

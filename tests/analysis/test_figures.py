@@ -94,6 +94,9 @@ CASES = {
         [film_frame(0), film_frame(500)], BOUNDS, reference=EXACT, surface=SURFACE
     ),
     "film strip, one": lambda: figures.film_strip([film_frame(500)], BOUNDS),
+    "film strip, no weights": lambda: figures.film_strip(
+        [figures.FilmFrame("title", RNG.normal(size=50), RNG.normal(size=90))], BOUNDS
+    ),
     "densities": lambda: figures.densities(
         {"ML": generated(FULL), "KL": generated(GAPS), "none": generated(EMPTY, 0)},
         EXACT,

@@ -39,7 +39,8 @@ class FilmFrame:
     visited
         Coordinate of the population, ``[n]``.
     generated, log_w
-        Coordinate and log weights of what the flow generates, ``[m]``.
+        Coordinate and log weights of what the flow generates, ``[m]``. Without weights nothing is
+        reweighted.
     points
         The population in the plane of the surface, ``[n, 2]``, if there is one.
     """
@@ -47,7 +48,7 @@ class FilmFrame:
     title: str
     visited: Array
     generated: Array
-    log_w: Array
+    log_w: Array | None = None
     points: Array | None = None
 
 
@@ -201,7 +202,6 @@ def _draw_logarithms(
 def _curves(frame: FilmFrame) -> list[tuple[Array, Array, dict[str, Any]]]:
     visited = np.full(frame.visited.size, 1 / max(frame.visited.size, 1))
     drawn = np.full(frame.generated.size, 1 / max(frame.generated.size, 1))
-    weights = normalised_weights(frame.log_w)
     fill: dict[str, Any] = {
         "fill": True,
         "color": DATA,
@@ -209,11 +209,15 @@ def _curves(frame: FilmFrame) -> list[tuple[Array, Array, dict[str, Any]]]:
         "lw": 0,
         "label": "population",
     }
-    return [
+    curves: list[tuple[Array, Array, dict[str, Any]]] = [
         (frame.visited, visited, fill),
         (frame.generated, drawn, {"color": GENERATED, "lw": 1.1, "label": "generated"}),
-        (frame.generated, weights, {"color": ESTIMATE, "lw": 1.1, "label": "reweighted"}),
     ]
+    if frame.log_w is not None:
+        weights = normalised_weights(frame.log_w)
+        line: dict[str, Any] = {"color": ESTIMATE, "lw": 1.1, "label": "reweighted"}
+        curves.append((frame.generated, weights, line))
+    return curves
 
 
 def _shares(values: Array, weights: Array, edges: Array) -> Array:
