@@ -28,7 +28,7 @@ from bgfast.flows import Sequential
 from bgfast.sampling.umbrella import UmbrellaResult
 
 _BARRIER_HALF_WIDTH = 0.15
-_JUDGED = (0.8, 2.2)
+JUDGED = (0.8, 2.2)
 """Range of d in which profiles are compared with the reference."""
 
 
@@ -100,14 +100,14 @@ class DimerEstimates:
         )
         if reference is None or not np.isfinite(delta_f.value):
             return None
-        low, high = _JUDGED
+        low, high = JUDGED
         inside = (profile.r >= low) & (profile.r <= high)
         if not np.isfinite(profile.f[inside]).any():
             return None
         return Agreement(
             delta_f=delta_f.value - reference.delta_f.value,
             stderr=float(np.hypot(delta_f.stderr, reference.delta_f.stderr)),
-            profile=profile_deviation(profile, reference.profile, bounds=_JUDGED),
+            profile=profile_deviation(profile, reference.profile, bounds=JUDGED),
             bounds=(low, high),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from bgfast.experiments.dimer_config import DimerConfig
@@ -14,9 +15,9 @@ _STATES = 2
 def dimer_evaluations(config: DimerConfig) -> EnergyEvaluations:
     """Return the evaluations that a run with ``config`` makes."""
     data, windows = config.data, config.windows
-    walkers = _STATES * (data.n_walkers + data.flat_walkers)
-    sweeps = walkers * (data.burn_in + data.n_frames * data.stride)
     n_taus = len(config.sampling.tau)
+    walkers = _STATES * (len(data.tau) * data.n_walkers + n_taus * data.flat_walkers)
+    sweeps = walkers * (data.burn_in + data.n_frames * data.stride)
     local = n_taus * windows.n_windows * windows.walkers
     sweeps_in_windows = local * (windows.burn_in + windows.n_frames * windows.stride)
     return EnergyEvaluations(
@@ -29,9 +30,13 @@ def dimer_evaluations(config: DimerConfig) -> EnergyEvaluations:
 def at_one_temperature(config: DimerConfig) -> EnergyEvaluations:
     """Return the evaluations of a run that samples at one of its temperatures only."""
     sampling = config.sampling.model_copy(update={"tau": config.sampling.tau[:1]})
-    whole = dimer_evaluations(config)
-    one = dimer_evaluations(config.model_copy(update={"sampling": sampling}))
-    return replace(whole, sampling=one.sampling)
+    return dimer_evaluations(config.model_copy(update={"sampling": sampling}))
+
+
+def with_annealing(evaluations: EnergyEvaluations, record: Mapping[str, int]) -> EnergyEvaluations:
+    """Add what annealing took: rows through flow and energy, and sweeps."""
+    annealing = record["flow"] + record["gradient"] + SWEEP * record["sweeps"]
+    return replace(evaluations, sampling=evaluations.sampling + annealing)
 
 
 def umbrella_evaluations(reference: UmbrellaResult) -> int:

@@ -16,8 +16,9 @@ from bgfast.doctor import versions
 from bgfast.experiments.annealed_report import anneal_entry
 from bgfast.experiments.dimer_config import DimerConfig
 from bgfast.experiments.dimer_estimates import Agreement, DimerEstimates
-from bgfast.experiments.dimer_evaluations import dimer_evaluations
+from bgfast.experiments.dimer_evaluations import dimer_evaluations, with_annealing
 from bgfast.experiments.dimer_pool import PooledEstimate
+from bgfast.experiments.evaluations import EnergyEvaluations
 from bgfast.experiments.folder import RunFolder
 from bgfast.sampling.umbrella import UmbrellaResult
 
@@ -37,10 +38,17 @@ def dimer_summary(config: DimerConfig, folder: RunFolder, found: DimerEstimates)
         **_reference(found.references.get(main)),
         **_agreement(found.agreement(main)),
         "temperatures": {repr(tau): _temperature(found, tau) for tau in found.plain},
-        "energy_evaluations": asdict(dimer_evaluations(config)),
+        "energy_evaluations": asdict(_evaluations(config, found)),
         "seed": config.seed,
         "versions": versions(),
     }
+
+
+def _evaluations(config: DimerConfig, found: DimerEstimates) -> EnergyEvaluations:
+    evaluations = dimer_evaluations(config)
+    if found.annealed is None:
+        return evaluations
+    return with_annealing(evaluations, found.annealed.record["evaluations"])
 
 
 def _estimators(found: DimerEstimates) -> dict[str, EstimatorResult]:

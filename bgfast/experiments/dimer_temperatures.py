@@ -9,16 +9,21 @@ from matplotlib.figure import Figure
 
 from bgfast.analysis import Report, Table
 from bgfast.analysis.figures import temperature_profiles
-from bgfast.experiments.dimer_estimates import DimerEstimates
+from bgfast.experiments.dimer_estimates import JUDGED, DimerEstimates
 
 
 def draw_temperatures(found: DimerEstimates) -> Figure:
     """Draw the best profile at each temperature with its reference."""
     references = {tau: reference.profile for tau, reference in found.references.items()}
+    profiles = {tau: found.profile_at(tau) for tau in found.plain}
+    low, high = JUDGED
+    judged = [profile.f[(profile.r >= low) & (profile.r <= high)] for profile in profiles.values()]
+    highest = np.nanmax(np.concatenate(judged), initial=0.0)
     return temperature_profiles(
-        {tau: (found.profile_at(tau), references.get(tau)) for tau in found.plain},
+        {tau: (profile, references.get(tau)) for tau, profile in profiles.items()},
         coordinate="dimer distance d",
         reference_label="umbrella sampling",
+        f_max=1.3 * highest if highest > 0 else None,
     )
 
 

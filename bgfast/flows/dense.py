@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bgfast.flows.execution import prepared_weights
+from bgfast.flows.execution import bfloat16_is_supported, prepared_weights
 from bgfast.ops.backend import eager_cpu
 
 # tanh and relu need only their result for the backward pass, and a linear layer does not need its
@@ -56,13 +56,16 @@ def dense(
     tracked = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *weights, *biases))
     store = prepared_weights()
     if store is not None:
-        if not own_path or tracked or x.dtype != torch.float32:
+        on_cuda = x.is_cuda and activation in ("tanh", "relu") and x.ndim == 2
+        served = on_cuda or (own_path and bfloat16_is_supported())
+        if not served or tracked or x.dtype != torch.float32:
             raise RuntimeError(
-                "conditioners in bfloat16 serve float32 networks with tanh or relu on the CPU, "
-                f"without autograd; this one has {activation}, {x.dtype} on {x.device}"
+                "conditioners in bfloat16 serve float32 networks with tanh or relu on the CPU or a "
+                f"CUDA device, without autograd; this one has {activation}, {x.dtype} on {x.device}"
                 + (", with autograd" if tracked else "")
             )
-        return _in_bfloat16(x, weights, biases, activation, store)
+        run = _in_bfloat16 if own_path else _in_plain_bfloat16
+        return run(x, weights, biases, activation, store)
     if not own_path:
         return plain_dense(x, weights, biases, activation)
     if tracked:
@@ -107,6 +110,23 @@ def _in_bfloat16(
             store[weight] = torch.ops.mkldnn._reorder_linear_weight(weight.detach().bfloat16())
             store[bias] = bias.detach().bfloat16()
         x = torch.ops.mkldnn._linear_pointwise(x, store[weight], store[bias], activation, [], "")
+    return functional.linear(x.float(), weights[-1], biases[-1])
+
+
+def _in_plain_bfloat16(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    activation: str,
+    store: dict[Tensor, Tensor],
+) -> Tensor:
+    """Do what :func:`_in_bfloat16` does, in plain torch: for a CUDA device."""
+    x = x.bfloat16()
+    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+        for parameter in (weight, bias):
+            if parameter not in store:
+                store[parameter] = parameter.detach().bfloat16()
+        x = ACTIVATIONS[activation](functional.linear(x, store[weight], store[bias]))
     return functional.linear(x.float(), weights[-1], biases[-1])
 
 

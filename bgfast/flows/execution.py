@@ -42,7 +42,7 @@ def recomputed_rows() -> int | None:
 
 @contextmanager
 def bfloat16_conditioners() -> Iterator[None]:
-    """Let conditioners called inside the block compute in bfloat16, on the CPU without autograd.
+    """Let conditioners called inside the block compute in bfloat16, without autograd.
 
     The hidden layers of float32 networks are rounded to 8 bits; the output layer, the coupling
     arithmetic and the log-determinant stay float32. The map is another one, but an invertible one,
@@ -53,11 +53,13 @@ def bfloat16_conditioners() -> Iterator[None]:
     Raises
     ------
     RuntimeError
-        If oneDNN has no bfloat16 on this processor. Calling a conditioner that this
-        does not serve (silu, float64, a GPU, autograd) inside the block raises too.
+        If oneDNN has no bfloat16 on this processor and there is no CUDA device. Calling a
+        conditioner that this does not serve (silu, float64, autograd) inside the block raises too.
     """
-    if not bfloat16_is_supported():
-        raise RuntimeError("bfloat16 conditioners need oneDNN and a processor with AVX-512")
+    if not (bfloat16_is_supported() or torch.cuda.is_available()):
+        raise RuntimeError(
+            "bfloat16 conditioners need oneDNN and a processor with AVX-512, or a CUDA device"
+        )
     token = _prepared.set({})
     try:
         yield

@@ -15,6 +15,7 @@ from bgfast_kernels.coupling import affine
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from bgfast.ops import coupling_cuda
 from bgfast.ops.backend import eager_cpu, select_backend
 from bgfast.ops.coupling_reference import reference_affine_coupling, reference_affine_grad
 from bgfast.ops.registry import TorchOp, register
@@ -254,6 +255,7 @@ def _define_ops() -> Any:
         ("affine_coupling_grad", _affine_grad_cpu, _affine_grad_fake, _affine_grad_vmap),
     ):
         library.impl(name, cpu, "CPU")
+        library.impl(name, getattr(coupling_cuda, name), "CUDA")
         api.register_fake(f"bgfast::{name}", fake, lib=library)
         api.register_vmap(f"bgfast::{name}", vmap, lib=library)
     return library

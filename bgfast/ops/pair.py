@@ -2,20 +2,19 @@
 
 Every potential of :data:`bgfast_kernels.pair.POTENTIALS` is an op of its own for the tests and for
 the choice of a backend, ``pair_<potential>``; all share ``torch.ops.bgfast.pair_energy_grad`` and
-``pair_hvp``, see :mod:`bgfast.ops.row_energy`. The backend ``"torch"`` is plain torch
+``pair_hvp``, see :mod:`bgfast.ops.pair_ops`. The backend ``"torch"`` is plain torch
 (:mod:`bgfast.ops.pair_reference`) and left to autograd.
 """
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import torch
-from bgfast_kernels.pair import POTENTIALS, PairParameters, numba_kernels
+from bgfast_kernels.pair import POTENTIALS, PairParameters
 from torch import Tensor
 
-from bgfast.ops import pair_cuda, row_energy
+from bgfast.ops import pair_ops
 from bgfast.ops.backend import select_backend
 from bgfast.ops.pair_reference import reference_energy, reference_energy_grad, reference_hvp
 from bgfast.ops.registry import TorchOp, register
@@ -50,7 +49,7 @@ def pair_energy(x: Tensor, parameters: PairParameters, backend: str | None = Non
     """
     if _backend(x, parameters, backend) == "torch":
         return reference_energy(x, parameters)
-    return row_energy.energy_grad(x, "pair", *_rest(parameters))[0]
+    return pair_ops.energy_grad(x, *pair_ops.arguments(parameters))[0]
 
 
 def pair_energy_grad(
@@ -62,7 +61,7 @@ def pair_energy_grad(
     """
     if _backend(x, parameters, backend) == "torch":
         return reference_energy_grad(x, parameters)
-    return row_energy.energy_grad(x, "pair", *_rest(parameters))
+    return pair_ops.energy_grad(x, *pair_ops.arguments(parameters))
 
 
 def pair_hvp(
@@ -79,10 +78,14 @@ def pair_hvp(
         See :func:`pair_energy`; also if ``v`` has not the shape, dtype and device of ``x``.
     """
     chosen = _backend(x, parameters, backend)
-    row_energy.check_direction(x, v)
+    if not isinstance(v, Tensor) or (v.dtype, v.device) != (x.dtype, x.device):
+        got = f"{v.dtype} on {v.device}" if isinstance(v, Tensor) else type(v).__name__
+        raise TypeError(f"v must be a tensor like x, {x.dtype} on {x.device}, got {got}")
+    if v.shape != x.shape:
+        raise ValueError(f"v must have the shape of x, {list(x.shape)}, got {list(v.shape)}")
     if chosen == "torch":
         return reference_hvp(x, v, parameters)
-    return row_energy.hvp(x, v, "pair", *_rest(parameters))
+    return pair_ops.hvp(x, v, *pair_ops.arguments(parameters))
 
 
 def _backend(x: Tensor, parameters: PairParameters, backend: str | None) -> str:
@@ -98,41 +101,8 @@ def _backend(x: Tensor, parameters: PairParameters, backend: str | None) -> str:
     return select_backend(f"pair_{parameters.potential}", x, backend)
 
 
-def _rest(p: PairParameters) -> tuple[str, int, list[float]]:
-    """Return the parameters as the ops take them."""
-    return p.potential, p.n_dim, [p.eps, p.sigma, p.trap]
-
-
-@functools.lru_cache(maxsize=64)
-def _parameters(potential: str, n_dim: int, values: tuple[float, ...]) -> PairParameters:
-    return PairParameters(potential, n_dim, *values)
-
-
-def _with_parameters(function: Any, n_arrays: int) -> Any:
-    """Return ``function(*arrays, parameters)`` as a function of what the ops take."""
-
-    def call(*arguments: Any) -> Any:
-        arrays, (potential, n_dim, values) = arguments[:n_arrays], arguments[n_arrays:]
-        return function(*arrays, _parameters(potential, n_dim, tuple(values)))
-
-    return call
-
-
-_LIBRARY: Any = torch.library.Library("bgfast", "FRAGMENT")  # the ops live as long as it does
-row_energy.define(
-    _LIBRARY,
-    "pair",
-    "str potential, int n_dim, float[] values",
-    numba=(
-        _with_parameters(numba_kernels.pair_energy_grad, 1),
-        _with_parameters(numba_kernels.pair_hvp, 2),
-    ),
-    cuda=(_with_parameters(pair_cuda.energy_grad, 1), _with_parameters(pair_cuda.hvp, 2)),
-)
-
-
 def _raw_calls(x: Tensor, parameters: PairParameters) -> list[tuple[Any, tuple[Any, ...]]]:
-    rest = _rest(parameters)
+    rest = pair_ops.arguments(parameters)
     v = x.detach().roll(1, -1)
     return [
         (torch.ops.bgfast.pair_energy_grad.default, (x, *rest)),

@@ -46,10 +46,13 @@ def reference_hvp(x: Tensor, v: Tensor, parameters: PairParameters) -> Tensor:
 
 
 def _continued(s: Tensor, potential: str) -> Tensor:
-    """Return u(s), linear in s below CORE^2."""
+    """Return u(s), linear in s below CORE^2.
+
+    The slope is taken at each s and not once: where nothing is left out, terms of that slope cancel
+    in the derivatives, and the core's is larger by 1e28.
+    """
     u = POTENTIALS[potential].u
-    core = torch.full((), CORE**2, dtype=s.dtype, device=s.device)
-    guarded = torch.where(s < core, core, s)  # NaN stays
-    slope: Tensor = torch.func.grad(u)(core)
+    guarded = torch.where(s < CORE**2, torch.full_like(s, CORE**2), s)  # NaN stays
+    slope: Tensor = torch.func.grad(lambda s: u(s).sum())(guarded)
     energy: Tensor = u(guarded) + slope * (s - guarded)
     return energy

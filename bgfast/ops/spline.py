@@ -16,6 +16,7 @@ from bgfast_kernels.coupling import spline as kernels
 from bgfast_kernels.coupling.spline_parameters import check
 from torch import Tensor
 
+from bgfast.ops import spline_cuda
 from bgfast.ops.backend import select_backend
 from bgfast.ops.registry import TorchOp, register
 from bgfast.ops.spline_reference import reference_spline
@@ -245,6 +246,7 @@ def _define_ops() -> Any:
         ("spline_gradient", _spline_gradient_cpu, _spline_gradient_fake, _spline_gradient_vmap),
     ):
         library.impl(name, cpu, "CPU")
+        library.impl(name, getattr(spline_cuda, name), "CUDA")
         api.register_fake(f"bgfast::{name}", fake, lib=library)
         api.register_vmap(f"bgfast::{name}", vmap, lib=library)
     return library

@@ -154,7 +154,7 @@ def generate(
     bfloat16
         Draw from the flow with its conditioners in bfloat16: a nearby flow, whose weights are as
         exact; see :func:`bgfast.flows.bfloat16_conditioners`. Faster where the processor has
-        bfloat16 matrix units (AMX).
+        bfloat16 matrix units (AMX), and on a CUDA device.
 
     Yields
     ------

@@ -21,20 +21,23 @@ class ShuffledRows:
         Number of examples, at least 1.
     seed
         Seed of the order.
+    device
+        Where the numbers are drawn and stay.
     """
 
-    def __init__(self, n: int, seed: int) -> None:
+    def __init__(self, n: int, seed: int, device: torch.device | str = "cpu") -> None:
         self._n = n
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator(device).manual_seed(seed)
         self._start_epoch()
 
     def _start_epoch(self) -> None:
         self._epoch_state = self._generator.get_state()
-        self._order = torch.randperm(self._n, generator=self._generator)
+        device = self._generator.device
+        self._order = torch.randperm(self._n, generator=self._generator, device=device)
         self._position = 0
 
     def take(self, batch: int) -> Tensor:
-        """Return the next ``batch`` row numbers, int64 on the CPU."""
+        """Return the next ``batch`` row numbers, int64."""
         parts = []
         while batch > 0:
             if self._position == self._n:
@@ -73,11 +76,11 @@ class LatentRows:
         self._dim = dim
         self._generator = torch.Generator(device).manual_seed(seed)
         self._dtype, self._device = dtype, device
+        self._row_tau: dict[tuple[int, tuple[float, ...]], Tensor] = {}
 
     def draw(self, batch: int, tau: tuple[float, ...]) -> tuple[Tensor, Tensor]:
         """Return ``(z[n, dim], tau[n])`` with n = ``batch`` rounded down to equal shares."""
-        temperatures = torch.tensor(tau, dtype=self._dtype, device=self._device)
-        row_tau = temperatures.repeat_interleave(batch // len(tau))
+        row_tau = self._temperatures(batch, tau)
         z = torch.randn(
             (len(row_tau), self._dim),
             generator=self._generator,
@@ -85,6 +88,13 @@ class LatentRows:
             device=self._device,
         )
         return z * row_tau.sqrt()[:, None], row_tau
+
+    def _temperatures(self, batch: int, tau: tuple[float, ...]) -> Tensor:
+        """Return the temperature of each row; copied to the device once, which waits for it."""
+        if (batch, tau) not in self._row_tau:
+            temperatures = torch.tensor(tau, dtype=self._dtype, device=self._device)
+            self._row_tau[batch, tau] = temperatures.repeat_interleave(batch // len(tau))
+        return self._row_tau[batch, tau]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the generator."""

@@ -103,7 +103,7 @@ def ml_loss(
         Relative temperature of the examples: the prior is N(0, tau I). A number or ``[n]``.
     """
     z, logdet, kept = map_rows(flow.inverse, x)
-    tau = torch.as_tensor(tau, dtype=z.dtype, device=z.device)
+    tau = tau.to(z) if isinstance(tau, Tensor) else z.new_full((), tau)
     log_norm = 0.5 * z.shape[-1] * (math.log(2 * math.pi) + tau.log())
     nll = 0.5 * z.square().sum(-1) / tau + log_norm - logdet
     w = kept.to(nll.dtype) if weights is None else weights.to(nll.dtype) * kept

@@ -77,11 +77,15 @@ class Window:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, values: Mapping[str, Tensor], like: Tensor) -> None:
-        """Record one step; a column without a value is NaN."""
+    def row(self, values: Mapping[str, Tensor], like: Tensor) -> Tensor:
+        """Return the numbers of one step; a column without a value is NaN."""
         nan = like.new_full((), math.nan)
         row = [values[c].detach().to(like.dtype) if c in values else nan for c in self._columns]
-        self._rows.append(torch.stack(row))
+        return torch.stack(row)
+
+    def add(self, row: Tensor) -> None:
+        """Record the :meth:`row` of one step."""
+        self._rows.append(row)
 
     def read(self) -> dict[str, Tensor]:
         """Return the recorded numbers by column, float64 on the CPU: the one synchronisation."""

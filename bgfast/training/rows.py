@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from bgfast.training.waiting import host_may_look
+
 
 def map_rows(
     mapping: Callable[[Tensor], tuple[Tensor, Tensor]], rows: Tensor
@@ -31,10 +33,17 @@ def map_rows(
     mapped, logdet, kept
         Shapes ``[n, dim]``, ``[n]``, ``[n]`` (bool). Rows with a non-finite input, output or
         log-determinant are not ``kept``: zeros that carry no gradient.
+
+    Notes
+    -----
+    On a device nobody waits for ``kept``: such a row may have left NaN among the activations, and
+    then the gradient of the parameters is not finite. The trainer leaves out the whole step.
     """
     mapped, logdet = mapping(rows)
     finite = torch.isfinite(rows) & torch.isfinite(mapped)
     kept = finite.all(-1) & torch.isfinite(logdet)
+    if not host_may_look(rows):
+        return torch.where(kept[:, None], mapped, 0), torch.where(kept, logdet, 0), kept
     if bool(kept.all()):
         return mapped, logdet, kept
     # Rare: the bad rows have left NaN among the activations, so run again without them.

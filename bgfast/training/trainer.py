@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor
 
 from bgfast.errors import UserError
-from bgfast.flows import recompute_activations
 from bgfast.training.batches import LatentRows, ShuffledRows, independent_seeds
 from bgfast.training.checkpoint import (
     CheckpointError,
@@ -20,6 +18,7 @@ from bgfast.training.checkpoint import (
     require_same,
     save_checkpoint,
 )
+from bgfast.training.graphed import Steps
 from bgfast.training.health import (
     inverse_error,
     stop_if_not_invertible,
@@ -29,7 +28,8 @@ from bgfast.training.health import (
 from bgfast.training.inputs import Examples, checked_inputs
 from bgfast.training.metrics import MetricsFile, Window
 from bgfast.training.objective import TERMS, Objective, ReactionCoordinate
-from bgfast.training.schedule import Stage, TrainingConfig
+from bgfast.training.schedule import TrainingConfig
+from bgfast.training.step import Step
 from bgfast.training.validation import validation_metrics
 
 if TYPE_CHECKING:
@@ -102,15 +102,19 @@ class Trainer:
             validation_tau,
             reaction_coordinate,
         )
-        self._objective = Objective(flow, energy, config, reaction_coordinate)
+        objective = Objective(flow, energy, config, reaction_coordinate)
         self._out = None if out is None else Path(out)
         self._progress = progress
 
         like = self._parameters[0]
         data_seed, latent_seed = independent_seeds(config.seed, 2)
-        self._rows = None if self._data is None else ShuffledRows(len(self._data.x), data_seed)
+        self._rows = None
+        if self._data is not None:
+            self._rows = ShuffledRows(len(self._data.x), data_seed, like.device)
         self._latent = LatentRows(flow.dim, latent_seed, like.dtype, like.device)
         self._window = Window((*TERMS, "grad_norm", "skipped"))
+        step = Step(objective, self._parameters, self._window, config.recompute_activations)
+        self._steps = Steps(step, config, like.device)
         self.step = 0
 
     def run(self, *, resume: bool = False) -> Metrics:
@@ -152,7 +156,7 @@ class Trainer:
                 if in_stage == 0:
                     optimizer = self._optimizer()
                 lr = stage.lr_at(in_stage)
-                latent = self._train_step(stage, optimizer, lr)
+                latent = self._train_step(index, optimizer, lr)
                 self.step += 1
                 last = self.step == self.config.total_steps
                 stage_ends = in_stage + 1 == stage.steps
@@ -172,34 +176,24 @@ class Trainer:
             file.close()
         return metrics
 
-    def _train_step(
-        self, stage: Stage, optimizer: torch.optim.Optimizer, lr: float
-    ) -> Tensor | None:
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+    def _train_step(self, index: int, optimizer: torch.optim.Optimizer, lr: float) -> Tensor | None:
+        stage = self.config.stages[index]
+        self._steps.set_lr(optimizer, lr)
         examples = self._examples(stage.batch_ml) if stage.w_ml > 0 else None
         latent = self._latent.draw(stage.batch_kl, stage.tau) if stage.generates else None
-        with recompute_activations() if self.config.recompute_activations else nullcontext():
-            terms = self._objective(stage, examples, latent)
-        optimizer.zero_grad()
-        terms["loss"].backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, stage.clip)
-        usable = bool(torch.isfinite(norm))
-        if usable:
-            optimizer.step()
-        terms["grad_norm"] = norm
-        terms["skipped"] = norm.new_tensor(0.0 if usable else 1.0)
-        self._window.add(terms, like=norm)
+        self._window.add(self._steps(index, optimizer, examples, latent))
         return None if latent is None else latent[0]
 
     def _examples(self, batch: int) -> Examples:
         assert self._data is not None
         assert self._rows is not None
-        return self._data.take(self._rows.take(batch).to(self._data.x.device))
+        return self._data.take(self._rows.take(batch))
 
     def _optimizer(self) -> torch.optim.Adam:
         # Fused: one call for all parameters; the loop over many small ones would cost more.
-        return torch.optim.Adam(self._parameters, fused=True)
+        optimizer = torch.optim.Adam(self._parameters, fused=True)
+        self._steps.prepare(optimizer)
+        return optimizer
 
     def _read_window(self, stage_index: int, lr: float, first_step: int, started: float) -> Metrics:
         stage = self.config.stages[stage_index]
@@ -239,7 +233,7 @@ class Trainer:
 
     def _identity(self) -> dict[str, Any]:
         return {
-            "config": self.config.model_dump(mode="json"),
+            "config": self.config.model_dump(mode="json", exclude={"cuda_graph"}),
             "flow_config": _flow_config(self.flow),
             "data": None if self._data is None else list(self._data.x.shape),
         }
@@ -275,6 +269,7 @@ class Trainer:
             self.step = state["step"]
             optimizer = self._optimizer()
             optimizer.load_state_dict(state["optimizer"])
+            self._steps.prepare(optimizer)
             self._latent.load_state_dict(state["generators"]["latent"])
             if self._rows is not None:
                 self._rows.load_state_dict(state["generators"]["rows"])

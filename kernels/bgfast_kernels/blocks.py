@@ -83,7 +83,7 @@ def fetch_ahead(ahead: Any, dim: Any, i: Any) -> None:
     prefetch(target, write + half)
 
 
-@cpu.jit(fastmath={"contract"})
+@cpu.jit(fastmath={"contract"})  # type: ignore[untyped-decorator]
 def fold_far(x: Any, slope: Any, scale: Any, dim: Any) -> Any:
     """Replace x by scale phi(x); where any |x| > X_FAR, set ``slope`` to phi'(x), return True."""
     lanes = lanes_in(x)
@@ -103,7 +103,7 @@ def fold_far(x: Any, slope: Any, scale: Any, dim: Any) -> Any:
     return far
 
 
-@cpu.jit(fastmath={"contract"})
+@cpu.jit(fastmath={"contract"})  # type: ignore[untyped-decorator]
 def scale_block(x: Any, scale: Any, dim: Any) -> None:
     """Multiply a block by a power of two."""
     lanes = lanes_in(x)

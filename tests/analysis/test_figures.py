@@ -51,7 +51,7 @@ CASES = {
     "profile of no sample": lambda: figures.free_energy(EMPTY),
     "reference to no sample": lambda: figures.free_energy(EMPTY, {"exact": EXACT}),
     "temperatures": lambda: figures.temperature_profiles(
-        {2.0: (FULL, EXACT), 0.5: (GAPS, None), 1.0: (EMPTY, EXACT)}
+        {2.0: (FULL, EXACT), 0.5: (GAPS, None), 1.0: (EMPTY, EXACT)}, f_max=4.0
     ),
     "temperatures, none": lambda: figures.temperature_profiles({1.0: (EMPTY, None)}),
     "energies": lambda: figures.energy_histograms(

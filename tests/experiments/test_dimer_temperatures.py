@@ -38,7 +38,7 @@ whitening = "standardise"
 [training]
 rc_bounds = [0.5, 2.5]
 [[training.stages]]
-steps = 300
+steps = 200
 lr = 5e-3
 batch_ml = 256
 w_ml = 1.0
@@ -51,7 +51,7 @@ w_kl = 0.1
 w_rc = 0.1
 tau = [0.5, 1.0, 2.0]
 [sampling]
-n = 8000
+n = 6000
 tau = [0.5, 1.0, 2.0]
 [windows]
 n_windows = 0

@@ -61,7 +61,8 @@ islands = 2
 cess = 0.5
 sweeps = 2
 sweeps_from = 0.0
-bias = "flatten"
+final_sweeps = 4
+final_frames = 1
 """
 
 DOUBLE_WELL = """
@@ -110,6 +111,10 @@ steps = 2
 w_ml = 1.0
 [sampling]
 n = 500
+[anneal]
+n_samples = 64
+islands = 2
+cess = 0.5
 """
 
 TEXTS = {"dimer": DIMER, "double-well": DOUBLE_WELL, "mueller-brown": MUELLER_BROWN}

@@ -63,8 +63,9 @@ def test_evaluations_count_every_walker_and_one_temperature_only():
     config = dimer("sampling.tau=[1.0, 2.0]")
     whole, one = dimer_evaluations(config), at_one_temperature(config)
     data, windows = config.data, config.windows
-    sweeps = 2 * (data.n_walkers + data.flat_walkers) * (data.burn_in + data.n_frames * data.stride)
-    assert whole.data == one.data == SWEEP * sweeps
+    per_walker = data.burn_in + data.n_frames * data.stride
+    assert one.data == SWEEP * 2 * (data.n_walkers + data.flat_walkers) * per_walker
+    assert whole.data == SWEEP * 2 * (data.n_walkers + 2 * data.flat_walkers) * per_walker
     assert whole.sampling == 2 * one.sampling
     per_walker = windows.burn_in + windows.n_frames * windows.stride
     local = SWEEP * windows.n_windows * windows.walkers * per_walker

@@ -209,3 +209,20 @@ def test_bfloat16_is_refused_under_autograd():
     flow, z = flow_and_latent(4)
     with bfloat16_conditioners(), pytest.raises(RuntimeError, match="with autograd"):
         flow(z)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_bfloat16_of_plain_torch_is_the_network_but_for_rounding(activation):
+    generator = torch.Generator().manual_seed(0)
+    sizes = [(16, 5), (16, 16), (3, 16)]
+    weights = [torch.randn(n, m, generator=generator) / m**0.5 for n, m in sizes]
+    biases = [0.1 * torch.randn(n, generator=generator) for n, _ in sizes]
+    x, store = torch.randn(50, 5, generator=generator), {}
+    first, again = (
+        dense_module._in_plain_bfloat16(x, weights, biases, activation, store) for _ in range(2)
+    )
+    assert first.dtype == torch.float32
+    assert len(store) == 4  # of the hidden layers, converted once
+    assert torch.equal(first, again)
+    off = (first - dense_module.plain_dense(x, weights, biases, activation)).abs().max()
+    assert 0 < off < 0.05

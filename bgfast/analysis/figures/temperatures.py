@@ -29,6 +29,7 @@ def temperature_profiles(
     *,
     coordinate: str = "r",
     reference_label: str = "reference",
+    f_max: float | None = None,
 ) -> Figure:
     """Draw one profile per temperature, with error bands, and dashed references.
 
@@ -43,25 +44,23 @@ def temperature_profiles(
         Label of the horizontal axis.
     reference_label
         What the dashed lines are, for the legend.
+    f_max
+        Top of the vertical axis; by default what fits the curves.
     """
     with style():
         figure, ((axes,),) = new_figure(height=3.9)
-        described = False
-        for i, (tau, (profile, reference)) in enumerate(sorted(profiles.items())):
+        for i, (tau, (profile, _)) in enumerate(sorted(profiles.items())):
             color = _COLORS[i % len(_COLORS)]
             if np.isfinite(profile.f).any():
                 draw_profile(axes, profile, label=f"tau = {tau:g}", color=color)
+        label: str | None = reference_label
+        for profile, reference in profiles.values():
             if reference is not None:
-                axes.plot(
-                    reference.r,
-                    reference.f + offset_to(reference, profile),
-                    color=INK,
-                    ls="--",
-                    lw=1.1,
-                    zorder=5,
-                    label=None if described else reference_label,
-                )
-                described = True
+                f = reference.f + offset_to(reference, profile)
+                axes.plot(reference.r, f, color=INK, ls="--", lw=1.1, zorder=5, label=label)
+                label = None
+        if f_max is not None:
+            axes.set_ylim(-0.05 * f_max, f_max)
         if not axes.get_lines():
             say_nothing_to_show(axes, "no sample of positive weight within the bounds")
         else:

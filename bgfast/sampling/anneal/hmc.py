@@ -8,6 +8,7 @@ forces are shortened to what a step can make use of; energies of 1e12 do no harm
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,9 +50,7 @@ def hmc(
         The particles after the move, with slopes, and the acceptance probability of each, ``[N]``.
     """
     n, dim = particles.z.shape
-    momentum = torch.from_numpy(rng.standard_normal((n, dim)))
-    steps = torch.from_numpy(step * rng.uniform(1 - _JITTER, 1 + _JITTER, n))
-    log_uniform = torch.from_numpy(np.log1p(-rng.random(n)))
+    momentum, steps, log_uniform = _random_numbers(n, dim, step, rng, particles.z.device)
     moved, probabilities = [], []
     start = 0
     for part in particles.split(chunk):
@@ -69,6 +68,24 @@ def hmc(
         moved.append(part)
         probabilities.append(probability)
     return joined(moved), torch.cat(probabilities)
+
+
+def _random_numbers(
+    n: int, dim: int, step: float, rng: np.random.Generator, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return momenta, step sizes and logarithms of uniform numbers, float64, on the device.
+
+    On a device they are drawn there, from a seed drawn from ``rng``.
+    """
+    if device.type == "cpu":
+        momentum = torch.from_numpy(rng.standard_normal((n, dim)))
+        steps = torch.from_numpy(step * rng.uniform(1 - _JITTER, 1 + _JITTER, n))
+        return momentum, steps, torch.from_numpy(np.log1p(-rng.random(n)))
+    generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+    like: dict[str, Any] = {"generator": generator, "dtype": torch.float64, "device": device}
+    momentum = torch.randn(n, dim, **like)
+    steps = step * (1 + _JITTER * (2 * torch.rand(n, **like) - 1))
+    return momentum, steps, torch.log1p(-torch.rand(n, **like))
 
 
 def _moved(

@@ -103,7 +103,7 @@ def run_island(
     """Carry a population through ``stages``; nothing is adapted, so that E[exp(log Z)] = Z."""
     rng = np.random.default_rng(seed)
     n = settings.per_island
-    particles = _draws(target, n * settings.n_draws, seed, settings.chunk)
+    particles = first_draws(target, n * settings.n_draws, seed, settings.chunk)
     log_weights = np.where(particles.log_w.isfinite().cpu().numpy(), 0.0, -np.inf)
     ancestor = np.arange(len(particles))
     beta, records = 0.0, []
@@ -124,7 +124,8 @@ def run_island(
     if settings.final_sweeps and local is not None and np.isfinite(log_weights).any():
         if settings.kind == "smc":  # copies of one particle part ways in the sweeps
             index, log_weights = _resampled(log_weights, n, rng)
-            particles, ancestor = particles.take(torch.from_numpy(index)), ancestor[index]
+            particles = particles.take(torch.from_numpy(index).to(particles.z.device))
+            ancestor = ancestor[index]
         frames = []
         for _ in range(settings.final_frames):
             sweeps, step = settings.final_sweeps, stages[-1].sweep_step
@@ -149,7 +150,7 @@ def plan(
     """
     rng = np.random.default_rng(seed)
     n = settings.pilot
-    particles = _draws(target, max(n * settings.n_draws, _PILOT_DRAWS), seed, settings.chunk)
+    particles = first_draws(target, max(n * settings.n_draws, _PILOT_DRAWS), seed, settings.chunk)
     log_weights = np.where(particles.log_w.isfinite().cpu().numpy(), 0.0, -np.inf)
     if not np.isfinite(log_weights).any():
         raise ValueError("none of the flow's draws has a finite weight: there is nothing to anneal")
@@ -174,7 +175,8 @@ def plan(
                 excess = _mean(probability, log_weights) - settings.target_acceptance
                 step *= math.exp(_ADAPT_GAIN * excess)
         if local is not None and (sweeps or (beta == 1 and settings.final_sweeps)):
-            alive = particles.take(torch.from_numpy(np.flatnonzero(np.isfinite(log_weights))))
+            finite = torch.from_numpy(np.flatnonzero(np.isfinite(log_weights)))
+            alive = particles.take(finite.to(particles.z.device))
             sweep_step = local.step_size(alive.x, sweep_step, int(rng.integers(2**62)))
             for _ in range(settings.steps if sweeps else 0):
                 particles, _ = local_move(
@@ -200,12 +202,12 @@ def _moved(
             particles, probability = hmc(
                 target, particles, stage.beta, stage.step, settings.leapfrog, rng, settings.chunk
             )
-            accepted.append(float(probability.mean()))
+            accepted.append(probability.mean())
         if sweeps and local is not None:
             particles, probability = local_move(
                 target, local, particles, stage.beta, sweeps, stage.sweep_step, rng, settings.chunk
             )
-            swept.append(float(probability.mean()))
+            swept.append(probability.mean())
     return particles, _mean_or_nan(accepted), _mean_or_nan(swept)
 
 
@@ -213,7 +215,8 @@ def _sweeps(settings: AnnealSettings, beta: float) -> int:
     return settings.sweeps if beta >= settings.sweeps_from else 0
 
 
-def _draws(target: Target, n: int, seed: int, chunk: int) -> Particles:
+def first_draws(target: Target, n: int, seed: int, chunk: int) -> Particles:
+    """Return the first ``n`` draws from the flow that belong to ``seed``."""
     parts = []
     for start in range(0, n, chunk):
         z = latent_rows(
@@ -237,8 +240,8 @@ def _resampled(
     return systematic(log_weights, n, rng.random()), np.full(n, mean)
 
 
-def _mean_or_nan(values: list[float]) -> float:
-    return float(np.mean(values)) if values else math.nan
+def _mean_or_nan(values: list[Tensor]) -> float:
+    return float(np.mean([float(value) for value in values])) if values else math.nan
 
 
 def _mean(probability: Tensor, log_weights: Array) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 
 from bgfast.energies import Energy
 from bgfast.flows import Flow
+from bgfast.sampling.anneal.device_island import run_device_island
 from bgfast.sampling.anneal.island import Island, Stage, plan, run_island
 from bgfast.sampling.anneal.local import LocalMoves
 from bgfast.sampling.anneal.population import Labelling, Target, joined
@@ -93,7 +94,9 @@ def anneal(
             progress(done, total)
 
     islands = [
-        run_island(target, settings, stages, moves, int(island_seed), advance)
+        run_device_island(target, settings, stages, int(island_seed), advance)
+        if moves is None and target.device.type != "cpu"
+        else run_island(target, settings, stages, moves, int(island_seed), advance)
         for island_seed in seeds[:-1]
     ]
     return _result(target, stages, islands)

@@ -27,7 +27,10 @@ AFFINE = register(
     KernelSpec(
         name="affine_coupling",
         summary="affine coupling step, both directions: value and log-determinant",
-        implementations={"numba": "bgfast_kernels.coupling.affine:affine_coupling"},
+        implementations={
+            "numba": "bgfast_kernels.coupling.affine:affine_coupling",
+            "cuda": "bgfast_kernels.coupling.cuda_kernels:affine_coupling",
+        },
         sample=sample,
         arrays=("rows",),
     )

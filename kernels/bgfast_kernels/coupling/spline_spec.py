@@ -23,7 +23,10 @@ SPLINE = register(
     KernelSpec(
         name="spline",
         summary="rational-quadratic spline coupling: value and log-determinant",
-        implementations={"numba": "bgfast_kernels.coupling.spline:spline"},
+        implementations={
+            "numba": "bgfast_kernels.coupling.spline:spline",
+            "cuda": "bgfast_kernels.coupling.cuda_kernels:spline",
+        },
         sample=_spline_sample,
         arrays=("x", "raw"),
         tolerance={"float32": Tolerance(1e-5, 1e-4), "float64": Tolerance(1e-12, 1e-11)},

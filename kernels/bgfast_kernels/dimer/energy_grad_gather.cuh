@@ -1,7 +1,7 @@
 // Energy and gradient of the dimer for any N. Defines: REAL, N, G, BLOCK, CHUNK, TILE.
 #include "common.cuh"
 #include "dimer/terms.cuh"
-#include "dimer/gather.cuh"
+#include "gather.cuh"
 
 extern "C" __global__ void __launch_bounds__(BLOCK, 4) dimer_energy_grad(
     const real *x, long long n, PHYSICS_ARGUMENTS, real *u, real *grad) {
@@ -25,7 +25,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 4) dimer_energy_grad(
             place(x, first + c * G + lane, p, own[c]);
             g[c][0] = g[c][1] = real(0);
         }
-        each_partner<2>(
+        each_partner<2, 2>(
             own, g, first, lane, tiles[threadIdx.x / G],
             [&](int j, real *r) { place(x, j, p, r); },
             [&](const real *ri, const real *rj, bool excluded, real *t) {

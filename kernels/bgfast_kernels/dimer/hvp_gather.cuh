@@ -1,7 +1,7 @@
 // Hessian-vector product of the dimer for any N. Defines: REAL, N, G, BLOCK, CHUNK, TILE.
 #include "common.cuh"
 #include "dimer/terms.cuh"
-#include "dimer/gather.cuh"
+#include "gather.cuh"
 
 extern "C" __global__ void __launch_bounds__(BLOCK) dimer_hvp(
     const real *x, const real *v, long long n, PHYSICS_ARGUMENTS, real *out) {
@@ -24,7 +24,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK) dimer_hvp(
             place_with_direction(x, v, first + c * G + lane, p, own[c]);
             h[c][0] = h[c][1] = real(0);
         }
-        each_partner<4>(
+        each_partner<4, 2>(
             own, h, first, lane, tiles[threadIdx.x / G],
             [&](int j, real *q) { place_with_direction(x, v, j, p, q); },
             [&](const real *qi, const real *qj, bool excluded, real *t) {

@@ -1,5 +1,6 @@
 // The terms of the dimer's energy; the formula stands in dimer/__init__.py. Lengths are in units of
 // the power of two nearest to sigma, see constants.py.
+#include "rows.cuh"
 
 struct Physics {
     real scale, k_d, d0, a, b, c, l, k_box, strength, s_core, s_min, far;
@@ -10,32 +11,6 @@ struct Physics {
         real s_core, real s_min, real far
 #define PHYSICS                                                                                    \
     { scale, k_d, d0, a, b, c, l, k_box, strength, s_core, s_min, far }
-
-// A squared distance at which a pair adds nothing, and the spacing of particles that do not exist.
-#define APART real(1e30)
-#define PADDING real(1e12)
-
-__device__ __forceinline__ bool is_far(real x, const Physics &p) { return fabs(x) > p.far; }
-
-// phi(x).
-__device__ __forceinline__ real phi(real x, const Physics &p) {
-    if (!is_far(x, p)) return x;
-    return copysign(p.far * (real(1) + log(fabs(x) * reciprocal(p.far))), x);
-}
-
-// phi(x) in the kernel's unit of length.
-__device__ __forceinline__ real fold(real x, const Physics &p) { return phi(x, p) * p.scale; }
-
-// phi'(x).
-__device__ __forceinline__ real fold_slope(real x, const Physics &p) {
-    return is_far(x, p) ? p.far / fabs(x) : real(1);
-}
-
-// phi''(x).
-__device__ __forceinline__ real fold_curvature(real x, const Physics &p) {
-    const real slope = fold_slope(x, p);
-    return is_far(x, p) ? -copysign(slope * slope / p.far, x) : real(0);
-}
 
 // The place of particle i of the configuration at x; a place of its own far away if i >= N.
 __device__ __forceinline__ void place(const real *x, int i, const Physics &p, real *r) {
@@ -182,19 +157,6 @@ __device__ __forceinline__ real2 gradient_at(const real *x, int i, const Physics
         for (int axis = 0; axis < 2; ++axis) g[axis] += i == 0 ? g1[axis] : g2[axis];
     }
     return {g[0] * p.scale, g[1] * p.scale};
-}
-
-// Row of x and whether it is this group's own: groups beyond the last row repeat it and write
-// nothing, so that every lane takes part in every exchange.
-struct Row {
-    long long index;
-    bool own;
-};
-
-template <int LANES>
-__device__ __forceinline__ Row row_of_group(long long n) {
-    const long long group = ((long long)blockIdx.x * blockDim.x + threadIdx.x) / LANES;
-    return {group < n ? group : n - 1, group < n};
 }
 
 // Write the gradient g of particle i, in the kernel's unit of length, to its row; without `far` it

@@ -20,7 +20,7 @@ from bgfast_kernels.continuation import CORE, X_FAR
 from bgfast_kernels.pair.parameters import POTENTIALS, PairParameters
 from bgfast_kernels.pair.potential import Potential
 from bgfast_kernels.pair.samples import cluster
-from bgfast_kernels.spec import KernelSpec, register
+from bgfast_kernels.spec import KernelSpec, Tolerance, register
 
 
 def _register(potential: Potential, n_dim: int) -> None:
@@ -29,12 +29,17 @@ def _register(potential: Potential, n_dim: int) -> None:
         KernelSpec(
             name=f"pair_{potential.name}",
             summary=f"all pairs, {potential.summary}: energy and gradient",
-            implementations={"numba": "bgfast_kernels.pair.numba_kernels:pair_energy_grad"},
+            implementations={
+                "numba": "bgfast_kernels.pair.numba_kernels:pair_energy_grad",
+                "cuda": "bgfast_kernels.pair.cuda_kernels:pair_energy_grad",
+            },
             sample=lambda rng, n, dtype: {
                 "x": cluster(rng, n, dtype, 13, n_dim, parameters.sigma),
                 "parameters": parameters,
             },
             arrays=("x",),
+            # Attraction and repulsion cancel in the gradient near the potential's minimum.
+            tolerance={"float32": Tolerance(1e-5, 5e-5), "float64": Tolerance(1e-12, 1e-12)},
         )
     )
 

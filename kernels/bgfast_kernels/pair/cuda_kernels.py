@@ -17,7 +17,7 @@ from bgfast_kernels.pair.potential import derivatives, straight_line
 
 BLOCK = 128
 _SHARED_BYTES = 32 * 1024
-_CHUNK = 5  # particles that a lane holds at once
+_CHUNK = 5  # most particles that a lane holds at once
 
 
 def lanes(n_particles: int) -> int:
@@ -45,6 +45,7 @@ def _program(
 ) -> cuda.Program:
     numbers = n_dim * (2 if name == "hvp" else 1)
     per_particle = BLOCK // n_lanes * numbers * np.dtype(dtype).itemsize
+    per_lane = -(-n_particles // n_lanes)  # particles, in equal passes of _CHUNK or fewer
     return cuda.Program(
         f"pair/{name}.cuh",
         dtype,
@@ -53,8 +54,9 @@ def _program(
             ("DIM", n_dim),
             ("G", n_lanes),
             ("BLOCK", BLOCK),
-            ("CHUNK", min(_CHUNK, -(-n_particles // n_lanes))),
+            ("CHUNK", -(-per_lane // -(-per_lane // _CHUNK))),
             ("TILE", min(n_particles, _SHARED_BYTES // per_particle)),
+            ("RESIDENT", 4 if dtype == "float32" else 3),
             ("PAIR_ENERGY", _statements(potential, "value", "slope")),
             ("PAIR_HESSIAN", _statements(potential, "slope", "curvature")),
         ),

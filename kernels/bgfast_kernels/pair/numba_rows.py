@@ -45,7 +45,7 @@ def terms(potential: Potential, first: str, second: str) -> Callable[..., Any]:
     name = f"{potential.name}_{first}_and_{second}"
     body = "".join(f"    {target} = {expression}\n" for target, expression in lines)
     source = f"def {name}(t):\n{body}    return {first}, {second}\n"
-    space: dict[str, Any] = {}
+    space: dict[str, Any] = {"__name__": potential.u.__module__}  # numba's cache imports it
     exec(compile(source, inspect.getfile(potential.u), "exec"), space)
     return _jit(space[name], name)
 

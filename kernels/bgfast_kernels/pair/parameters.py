@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from bgfast_kernels.continuation import CORE
+from bgfast_kernels.continuation import CORE, X_FAR
 from bgfast_kernels.pair.lennard_jones import LENNARD_JONES
 from bgfast_kernels.pair.potential import Potential, derivatives
 from bgfast_kernels.pair.repulsion import REPULSION
@@ -72,7 +72,7 @@ class PairParameters:
 
 @functools.lru_cache(maxsize=64)
 def constants(parameters: PairParameters, dtype: DTypeLike) -> NDArray[Any]:
-    """Return the numbers a kernel needs, in the order of ``numba_kernels`` and ``terms.cuh``.
+    """Return the numbers a kernel needs, in the order of ``numba_rows`` and ``terms.cuh``.
 
     Lengths y are in units of the power of two nearest to sigma: scaling by it is exact, and the
     powers of 1/r stay within float32 whatever the user's length unit.
@@ -92,6 +92,7 @@ def constants(parameters: PairParameters, dtype: DTypeLike) -> NDArray[Any]:
             2.0 * p.eps * d.slope_factor / sigma_2,  # of the gradients' sum
             2.0 / sigma_2,  # of u'' beside u'
             p.trap / scale**2,
+            X_FAR,
         ],
         dtype,
     )

@@ -80,14 +80,17 @@ def derivatives(potential: Potential) -> Derivatives:
         )
     value_factor = _common(sympy.Poly(orders[0], t))
     slope_factor = _common(sympy.Poly(orders[1], t))
-    factors = (value_factor, slope_factor, slope_factor)
+
+    def over(order: Any, factor: Any) -> tuple[tuple[int, float], ...]:
+        terms = sympy.Poly(order, t).terms()
+        return tuple(sorted((n, float(c / factor)) for (n,), c in terms))
+
     return Derivatives(
-        *(
-            tuple(sorted((n, float(c / factor)) for (n,), c in sympy.Poly(order, t).terms()))
-            for order, factor in zip(orders, factors, strict=True)
-        ),
-        value_factor=float(value_factor),
-        slope_factor=float(slope_factor),
+        over(orders[0], value_factor),
+        over(orders[1], slope_factor),
+        over(orders[2], slope_factor),
+        float(value_factor),
+        float(slope_factor),
     )
 
 

@@ -1,0 +1,69 @@
+"""On a GPU: samples are drawn, moved and weighed without waiting, with the results of the CPU."""
+
+import numpy as np
+import pytest
+import torch
+
+from bgfast.energies import DoubleWell
+from bgfast.flows import architecture
+from bgfast.sampling.anneal import AnnealSettings, anneal
+from bgfast.sampling.anneal.hmc import hmc
+from bgfast.sampling.anneal.population import Target
+from bgfast.sampling.generate import generate
+
+SETTINGS = AnnealSettings(n_samples=2000, islands=4)
+
+
+def flow(device="cpu"):
+    return architecture("R2", 2, (16,)).to(device)
+
+
+def test_drawing_and_moving_never_waits(gpu):
+    target = Target(flow(gpu), DoubleWell(2))
+    rng = np.random.default_rng(0)
+
+    def work():
+        (batch,) = generate(target.flow, DoubleWell(2), 1000)
+        particles = target.particles(batch.z)
+        return hmc(target, particles, 0.5, 0.1, 3, rng, 600)
+
+    work()  # kernels are compiled
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        _, probability = work()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert probability.mean() > 0.5
+
+
+def test_the_partition_function_is_that_of_the_cpu(gpu):
+    found = anneal(flow(gpu), DoubleWell(2), SETTINGS)
+    expected = anneal(flow(), DoubleWell(2), SETTINGS)
+    error = np.hypot(found.island_log_z.std(ddof=1), expected.island_log_z.std(ddof=1)) / 2
+    assert abs(found.log_z - expected.log_z) < 5 * error + 0.01
+
+
+def test_the_same_seed_gives_the_same_samples(gpu):
+    first, second = (anneal(flow(gpu), DoubleWell(2), SETTINGS, seed=3) for _ in range(2))
+    assert np.array_equal(first.x, second.x)
+    assert np.array_equal(first.log_w, second.log_w)
+
+
+@pytest.mark.parametrize("letters", ["R2", "QN"])
+def test_conditioners_in_bfloat16_leave_weights_exact(gpu, letters):
+    trained = architecture(letters, 2, (64,))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # far from the identity, so that rounding the networks matters
+        for parameter in trained.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
+    trained = trained.to(gpu)
+    means, errors, drawn = [], [], []
+    for bfloat16 in (False, True):
+        batches = list(generate(trained, DoubleWell(2), 400_000, bfloat16=bfloat16))
+        w = torch.cat([b.log_w for b in batches]).exp()
+        means.append(w.mean().item())
+        errors.append(w.std().item() / len(w) ** 0.5)
+        drawn.append(batches[0].x)
+    assert not torch.equal(*drawn)
+    assert errors[1] < 0.1 * means[1]
+    assert abs(means[0] - means[1]) < 5 * np.hypot(*errors)
