@@ -1,9 +1,17 @@
-"""What all tests share: the option that forbids GPU tests to be skipped."""
+"""What all tests share: the option that forbids GPU tests to be skipped, and one thread for each
+worker of pytest-xdist, as several workers with all cores each slow each other down many times over.
+"""
+
+import os
 
 import pytest
 import torch
 
 from bgfast.ops.backend import why_no_cuda
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
+    torch.set_num_threads(1)
 
 
 def pytest_addoption(parser):

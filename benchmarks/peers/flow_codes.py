@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.peers.energies import bgflow_module
 from benchmarks.peers.same_weights import DIM, Bounded, Mapped, Step, parameters_of, widened
-from bgfast.ops.coupling import bounded
+from bgfast.ops.coupling_reference import bounded
 
 
 def normflows(taken: list[Step]) -> Mapped:

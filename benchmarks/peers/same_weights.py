@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from bgfast.energies import ParticleDimer
 from bgfast.flows import RealNVP, Sequential, architecture
-from bgfast.ops.coupling import bounded
+from bgfast.ops.coupling_reference import bounded
 
 P = DimerParameters()
 DIM = P.dim
