@@ -4,6 +4,7 @@ worker of pytest-xdist, as several workers with all cores each slow each other d
 
 import os
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,3 +30,12 @@ def gpu(request):
         message = f"needs a GPU: {missing}"
         (pytest.fail if request.config.getoption("--require-gpu") else pytest.skip)(message)
     return torch.device("cuda", torch.cuda.current_device())
+
+
+@pytest.fixture(autouse=True)
+def _subnormals_survive():
+    """No test may leave the process flushing subnormals to zero: every later test would compute in
+    other arithmetic. One shared library linked with -ffast-math is enough to do that.
+    """
+    yield
+    assert np.nextafter(0.0, 1.0) * np.float64(1.0) > 0, "something set flush-to-zero"
