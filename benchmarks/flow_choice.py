@@ -89,7 +89,7 @@ def measure(name: str, each: list[float], budget: float, seed: int, path: Path) 
     for stage in table["training"]["stages"]:
         stage["steps"] = max(1, round(stage["steps"] * factor))
     config = validated(DimerConfig, table, name)
-    folder = RunFolder.open(path, config)
+    folder = RunFolder.open(path, config, resume=False)
     with Reporter(quiet=True) as reporter:
         dimer.run(config, folder, reporter)
     summary = json.loads((path / "summary.json").read_text())
