@@ -27,6 +27,7 @@ import torch
 from bgfast_kernels import cpu
 from torch import Tensor, nn
 
+from benchmarks.peers import same_weights
 from benchmarks.timing import interleaved, versions
 from bgfast.energies import ParticleDimer
 from bgfast.flows import RealNVP, Sequential, architecture
@@ -38,7 +39,7 @@ from bgfast.training.cap import LinLogCap
 from bgfast.training.losses import kl_loss
 
 DIM, HIDDEN = 76, (200, 200, 200)
-BASELINE = "torch eager"
+BASELINE, BFLOAT16 = "torch eager", "bgfast, bfloat16 nets"
 
 
 class TextbookCoupling(nn.Module):
@@ -87,7 +88,6 @@ class Contender(NamedTuple):
     name: str
     flow: Any
     energy_backend: str
-    bfloat16: bool = False
 
 
 def contenders() -> list[Contender]:
@@ -104,7 +104,7 @@ def contenders() -> list[Contender]:
         Contender("bgfast", flow, "numba"),
     ]
     if bfloat16_is_supported():
-        found.append(Contender("bgfast, bfloat16 nets", flow, "numba", bfloat16=True))
+        found.append(Contender(BFLOAT16, same_weights.in_bfloat16(flow), "numba"))
     return found
 
 
@@ -117,7 +117,7 @@ def energy_backend(contender: Contender) -> Any:
 def draw(contender: Contender, n: int) -> Tensor:
     """Return the log-weights of ``n`` samples."""
     with energy_backend(contender):
-        batches = generate(contender.flow, ParticleDimer(), n, seed=1, bfloat16=contender.bfloat16)
+        batches = generate(contender.flow, ParticleDimer(), n, seed=1)
         return torch.cat([batch.log_w for batch in batches])
 
 
@@ -139,14 +139,17 @@ def check(found: Sequence[Contender]) -> None:
     with torch.no_grad():
         expected = found[0].flow(z)
         for contender in found[1:]:
-            torch.testing.assert_close(contender.flow(z), expected, rtol=1e-3, atol=1e-3)
+            # Rounding to 8 bits makes another flow, nearby; that its weights are exact is tested.
+            tolerance = 0.03 if contender.name == BFLOAT16 else 1e-3
+            torch.testing.assert_close(contender.flow(z), expected, rtol=tolerance, atol=tolerance)
     gradients = []
-    for contender in found[:3]:
+    for contender in found:
         optimizer = torch.optim.Adam(contender.flow.parameters(), lr=0.0, fused=True)
         train(contender, z, optimizer)
         gradients.append(torch.cat([p.grad.flatten() for p in contender.flow.parameters()]))
-    for gradient in gradients[1:]:
-        torch.testing.assert_close(gradient.norm(), gradients[0].norm(), rtol=1e-3, atol=0)
+    for contender, gradient in zip(found[1:], gradients[1:], strict=True):
+        rtol = 0.1 if contender.name == BFLOAT16 else 1e-3
+        torch.testing.assert_close(gradient.norm(), gradients[0].norm(), rtol=rtol, atol=0)
 
 
 def rows(
@@ -177,11 +180,11 @@ def measure(n_draw: int, batches: Sequence[int], repeats: int) -> list[dict[str,
     for n in batches:
         z = torch.randn(n, DIM, generator=generator)
         calls = []
-        for contender in found[:3]:
+        for contender in found:
             # A learning rate of 0: every step does the same work on the same weights.
             adam = torch.optim.Adam(contender.flow.parameters(), lr=0.0, fused=True)
             calls.append(lambda c=contender, z=z, adam=adam: train(c, z, adam))
-        table += rows("KL step", n, [c.name for c in found[:3]], calls, repeats)
+        table += rows("KL step", n, [c.name for c in found], calls, repeats)
     if n_draw:
         calls = [lambda c=contender: draw(c, n_draw) for contender in found]
         table += rows("draw + reweight", n_draw, [c.name for c in found], calls, repeats)

@@ -19,6 +19,7 @@ from benchmarks.peers import same_weights as same
 from benchmarks.peers.question import Answer, Case, Contender, Question
 from bgfast.energies import ParticleDimer
 from bgfast.flows import Sequential
+from bgfast.flows.execution import bfloat16_is_supported
 from bgfast.ops.dimer_reference import reference_energy
 from bgfast.training import LinLogCap, kl_loss, ml_loss
 
@@ -80,10 +81,10 @@ def cases(quick: bool) -> Iterator[Case]:
         z = torch.randn(n, same.DIM, generator=generator)
         with torch.no_grad():
             x = flow(z)[0]
-        yield case(f"forward (z to x), B = {n:,}", flow, z, forward, ours=forward)
-        yield case(f"inverse (x to z), B = {n:,}", flow, x, inverse, ours=inverse)
-        yield case(f"ML step, B = {n:,}", flow, x, step(ml), ours=step(our_ml(flow)))
-        yield case(f"KL step, B = {n:,}", flow, z, step(kl), ours=step(our_kl(flow)), is_kl=True)
+        yield case(f"forward (z to x), B = {n:,}", flow, z, forward)
+        yield case(f"inverse (x to z), B = {n:,}", flow, x, inverse)
+        yield case(f"ML step, B = {n:,}", flow, x, step(ml), ours=our_ml)
+        yield case(f"KL step, B = {n:,}", flow, z, step(kl), ours=our_kl, is_kl=True)
 
 
 def our_ml(flow: Sequential) -> Loss:
@@ -97,9 +98,17 @@ def our_kl(flow: Sequential) -> Loss:
 
 
 def case(
-    label: str, flow: Sequential, batch: Tensor, run: Run, ours: Run, is_kl: bool = False
+    label: str,
+    flow: Sequential,
+    batch: Tensor,
+    run: Run,
+    ours: Callable[[Sequential], Loss] | None = None,
+    is_kl: bool = False,
 ) -> Case:
-    """Pose ``run`` on ``batch`` to every code; the reference is plain torch in float64."""
+    """Pose ``run`` on ``batch`` to every code; the reference is plain torch in float64.
+
+    ``ours(flow)`` is the loss of a training step as bgfast has it.
+    """
     expected = [part.detach() for part in run(same.in_float64(flow), batch.double())]
 
     def answer(make: Callable[[list[same.Step]], same.Mapped], run: Run) -> Answer:
@@ -114,14 +123,22 @@ def case(
             own = step(partial(kl, energy=torch.compile(eager_energy, dynamic=False)))
         return answer(TORCH_CODES[name], own)
 
+    def our_answer(flow: Sequential, tolerance: float | None = None) -> Answer:
+        mapped = same.ours(flow)
+        own = step(ours(flow)) if ours else run
+        return Answer(lambda: own(mapped, batch), tolerance=tolerance)
+
     contenders = [
-        Contender("bgfast", lambda: answer(lambda taken: same.ours(flow), ours)),
+        Contender("bgfast", lambda: our_answer(flow)),
         Contender("JAX, jit", lambda: jax_answer(label, flow, batch)),
         *(Contender(name, partial(theirs, name)) for name in TORCH_CODES),
     ]
     if is_kl:
         kept = ("bgfast", "JAX, jit", "torch.compile", "torch eager", "bgflow")
         contenders = [c for c in contenders if c.name in kept]  # the others have no energies
+        if bfloat16_is_supported():
+            rounded = partial(our_answer, same.in_bfloat16(flow), 0.05)
+            contenders.insert(1, Contender("bgfast, bfloat16 nets", rounded))
     return Case(label, len(batch), expected, 2e-3, contenders)
 
 

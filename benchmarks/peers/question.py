@@ -33,11 +33,14 @@ class Answer:
         Returns what is compared with :attr:`Case.expected`; ``call`` itself if not given.
     n
         Items one call handles, if not :attr:`Case.n`. For codes too slow to be given all of them.
+    tolerance
+        Largest deviation, if not :attr:`Case.tolerance`. For codes that round on purpose.
     """
 
     call: Callable[[], Any]
     check: Callable[[], Any] | None = None
     n: int | None = None
+    tolerance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -150,8 +153,9 @@ def _ready(case: Case, contender: Contender) -> Row:
             raise
         row.status = f"failed: {type(error).__name__}: {str(error).splitlines()[0][:80]}"
         return row
-    if not row.error <= case.tolerance:
-        row.status = f"disagrees: error {row.error:.1e}, allowed {case.tolerance:.0e}"
+    allowed = answer.tolerance or case.tolerance
+    if not row.error <= allowed:
+        row.status = f"disagrees: error {row.error:.1e}, allowed {allowed:.0e}"
         if ours:
             raise AssertionError(f"{contender.name} on {case.label!r} {row.status}")
         return row

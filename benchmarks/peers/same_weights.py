@@ -18,7 +18,7 @@ from bgfast_kernels.dimer import DimerParameters
 from torch import Tensor, nn
 
 from bgfast.energies import ParticleDimer
-from bgfast.flows import RealNVP, Sequential, architecture
+from bgfast.flows import RealNVP, Sequential, architecture, from_config
 from bgfast.ops.coupling_reference import bounded
 
 P = DimerParameters()
@@ -61,6 +61,13 @@ def make_flow(hidden: tuple[int, ...] = (200, 200, 200), spec: str = "R8") -> Se
             output_of(scale).bias += S_MAX * math.atanh(-math.log(WIDTH) / S_MAX)
             output_of(shift).bias -= lattice[half::2] / WIDTH
     return flow
+
+
+def in_bfloat16(flow: Sequential) -> Sequential:
+    """Return the flow with its networks in bfloat16, with weights of its own."""
+    rounded = from_config({**flow.config, "precision": "bfloat16"})
+    rounded.load_state_dict(flow.state_dict())
+    return rounded
 
 
 def output_of(network: nn.Module) -> nn.Linear:

@@ -25,6 +25,7 @@ from pydantic import (
 
 from bgfast.errors import UserError
 from bgfast.flows import LAYERS
+from bgfast.flows.execution import Precision
 from bgfast.flows.parser import parse
 from bgfast.sampling.generate import Latent
 from bgfast.training.schedule import TrainingConfig
@@ -60,12 +61,11 @@ class FlowConfig(Section):
     activation
         ``"tanh"``, ``"relu"`` or ``"silu"``.
     split
-        ``"even-odd"`` (as published) or ``"particle"`` (random halves of the particles, different
-        in every block).
+        ``"even-odd"`` (as published) or ``"particle"`` (random halves of particles in every block).
     whitening
         Linear layer fitted to the training data, or none.
-    spline_bins, spline_bound
-        Bins of each spline of Q blocks, and half the width of the interval it acts on.
+    spline_bins, spline_bound, precision
+        Of splines (Q) and nets; see :func:`bgfast.flows.architecture`.
     """
 
     architecture: str = "R8"
@@ -75,6 +75,7 @@ class FlowConfig(Section):
     whitening: Literal["none", "standardise", "pca", "zca"] = "none"
     spline_bins: int = Field(8, ge=2, le=256)
     spline_bound: float = Field(5.0, gt=0, allow_inf_nan=False)
+    precision: Precision = "full"
 
     @field_validator("architecture")
     @classmethod
@@ -121,8 +122,7 @@ class RunTraining(TrainingConfig):
     Parameters
     ----------
     steps
-        Total number of steps; the stages keep their proportions. As many as the stages say, if
-        not given.
+        Total number of steps; the stages keep their proportions. Default: what the stages say.
     """
 
     steps: int | None = Field(None, ge=1)

@@ -16,6 +16,7 @@ from bgfast.errors import UserError
 from bgfast.experiments.config import FlowConfig, SamplingConfig
 from bgfast.experiments.progress import Reporter
 from bgfast.flows import Flow, Sequential, Whitening, architecture, from_config
+from bgfast.flows.conditioner import Conditioner
 from bgfast.sampling.generate import generate
 from bgfast.sampling.store import SampleWriter
 from bgfast.training.checkpoint import load_checkpoint
@@ -68,6 +69,7 @@ def build_flow(config: FlowConfig, dim: int, seed: int, data: Tensor, n_dim: int
             whitening=whitening,
             spline_bins=config.spline_bins,
             spline_bound=config.spline_bound,
+            precision=config.precision,
             seed=seed,
         )
     except ValueError as error:
@@ -138,6 +140,9 @@ def load_flow(folder: Path, total_steps: int, device: torch.device | str = "cpu"
 def flow_digest(flow: Flow) -> str:
     """Return a hash of the flow's numbers, to tell its samples from those of another flow."""
     digest = hashlib.sha256()
+    for module in flow.modules():  # the same numbers make another flow in another precision
+        if isinstance(module, Conditioner) and module.precision != "full":
+            digest.update(module.precision.encode())
     for name, tensor in sorted(flow.state_dict().items()):
         digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bgfast.flows.dense import ACTIVATIONS, dense
+from bgfast.flows.execution import Precision, check_precision
 
 
 class Conditioner(nn.Module):
@@ -29,6 +30,9 @@ class Conditioner(nn.Module):
         Factor on the initial weights of the output layer; 0 makes the initial output zero.
     generator
         Source of the initial weights; the global random state is left alone.
+    precision
+        ``"bfloat16"`` computes the hidden layers from rounded numbers, in value and gradients, see
+        :mod:`bgfast.flows.dense_bfloat16`; ``"full"`` does not.
     dtype
         Floating dtype of the weights. They are drawn in float64, so that one seed gives the same
         network (up to rounding) in every dtype.
@@ -36,7 +40,8 @@ class Conditioner(nn.Module):
     Raises
     ------
     ValueError
-        If the activation is unknown or a width is not a positive integer.
+        If the activation or precision is unknown, a width is not a positive integer, or the weights
+        of a network in bfloat16 are not float32.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class Conditioner(nn.Module):
         activation: str = "tanh",
         *,
         output_gain: float = 1.0,
+        precision: Precision = "full",
         generator: torch.Generator,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -57,7 +63,8 @@ class Conditioner(nn.Module):
             )
         if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in hidden):
             raise ValueError(f"hidden must be positive integers, got {tuple(hidden)!r}")
-        self.activation = activation
+        check_precision(precision, dtype)
+        self.activation, self.precision = activation, precision
         sizes = [n_in, *hidden, n_out]
         gains = [1.0] * len(hidden) + [output_gain]
         self.layers = nn.ModuleList(
@@ -69,7 +76,7 @@ class Conditioner(nn.Module):
         """Map ``x[n, n_in]`` to ``[n, n_out]``."""
         layers = [cast(nn.Linear, layer) for layer in self.layers]
         weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
-        return dense(x, weights, biases, self.activation)
+        return dense(x, weights, biases, self.activation, self.precision)
 
 
 def _linear(

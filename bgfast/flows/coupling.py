@@ -21,6 +21,7 @@ from torch import Tensor
 
 from bgfast.flows.base import Flow
 from bgfast.flows.conditioner import Conditioner
+from bgfast.flows.execution import Precision
 from bgfast.flows.registry import LayerSettings, register
 from bgfast.ops import affine_coupling
 from bgfast.ops.backend import eager_cpu, requested_backend
@@ -77,6 +78,8 @@ class NICE(_CouplingBlock):
         Hidden widths and activation of the two shift networks.
     n_first
         Size of the first half; half of ``dim``, rounded up, if not given.
+    precision
+        Of the networks; see :class:`bgfast.flows.conditioner.Conditioner`.
     generator
         Source of the initial weights; seed 0 if not given.
     dtype
@@ -90,13 +93,19 @@ class NICE(_CouplingBlock):
         activation: str = "tanh",
         *,
         n_first: int | None = None,
+        precision: Precision = "full",
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(dim, n_first)
         generator = generator or torch.Generator().manual_seed(0)
         n1, n2 = self.n_first, dim - self.n_first
-        shared = {"output_gain": SHIFT_GAIN, "generator": generator, "dtype": dtype}
+        shared = {
+            "output_gain": SHIFT_GAIN,
+            "precision": precision,
+            "generator": generator,
+            "dtype": dtype,
+        }
         self.shift_1 = Conditioner(n2, n1, hidden, activation, **shared)  # type: ignore[arg-type]
         self.shift_2 = Conditioner(n1, n2, hidden, activation, **shared)  # type: ignore[arg-type]
 
@@ -129,6 +138,8 @@ class RealNVP(_CouplingBlock):
         code uses relu for T and tanh for S.)
     n_first
         Size of the first half; half of ``dim``, rounded up, if not given.
+    precision
+        Of the networks; see :class:`bgfast.flows.conditioner.Conditioner`.
     generator
         Source of the initial weights; seed 0 if not given.
     dtype
@@ -143,6 +154,7 @@ class RealNVP(_CouplingBlock):
         *,
         activation_scale: str | None = None,
         n_first: int | None = None,
+        precision: Precision = "full",
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -156,6 +168,7 @@ class RealNVP(_CouplingBlock):
                 hidden,
                 activation,
                 output_gain=output_gain,
+                precision=precision,
                 generator=generator,
                 dtype=dtype,
             )
@@ -208,6 +221,7 @@ def _nice(settings: LayerSettings) -> Flow:
         settings.hidden,
         settings.activation,
         n_first=settings.n_first,
+        precision=settings.precision,
         generator=settings.generator,
         dtype=settings.dtype,
     )
@@ -221,6 +235,7 @@ def _real_nvp(settings: LayerSettings) -> Flow:
         settings.activation,
         activation_scale=settings.activation_scale,
         n_first=settings.n_first,
+        precision=settings.precision,
         generator=settings.generator,
         dtype=settings.dtype,
     )

@@ -3,8 +3,8 @@
 On the CPU, with tanh or relu, an autograd function of our own keeps exactly what the backward pass
 needs (inputs and activations), and the backward pass works through pieces of rows whose gradients
 stay in a core's cache. Everything else is plain torch: other activations, devices and dtypes,
-torch.compile, torch.func, forward mode, autocast; so is a backward pass that is itself to be
-differentiated.
+torch.compile, torch.func, forward mode, autocast, small batches of small networks; so is a backward
+pass that is itself to be differentiated.
 
 Matrix products in float32 go through oneDNN, fused with the activation, on AMD processors, where
 MKL reaches half of oneDNN's rate; elsewhere through torch's default, which is as fast or faster on
@@ -23,7 +23,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bgfast.flows.execution import bfloat16_is_supported, prepared_weights
+from bgfast.flows.dense_bfloat16 import (
+    Store,
+    fused_layers,
+    plain_bfloat16_dense,
+    rounded_dense,
+    warn_of_slow_bfloat16,
+)
+from bgfast.flows.execution import Precision, bfloat16_is_supported, prepared_weights
 from bgfast.ops.backend import eager_cpu
 
 # tanh and relu need only their result for the backward pass, and a linear layer does not need its
@@ -34,12 +41,21 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
 }
 
+# Numbers in the largest activation from which on our own autograd function is worth its calls from
+# Python: a third of a small step is calls. Beside MKL it has less to gain.
+_LEAST_NUMBERS = 2**12
+_LEAST_NUMBERS_MKL = 2**17
+
 # Rows of the backward pass at a time, for each thread: gradients of 200 float32 take 0.8 MB.
 _ROWS_PER_THREAD = 1024
 
 
 def dense(
-    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: str
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    activation: str,
+    precision: Precision = "full",
 ) -> Tensor:
     """Map ``x[n, n_in]`` to ``[n, n_out]`` through linear layers with an activation between them.
 
@@ -51,27 +67,61 @@ def dense(
         Of every layer, ``[widths[i + 1], widths[i]]`` and ``[widths[i + 1]]``.
     activation
         Key of :data:`ACTIVATIONS`; after every layer but the last.
+    precision
+        ``"full"``: the tensors' own; ``"bfloat16"``: that of :mod:`bgfast.flows.dense_bfloat16`.
     """
     own_path = activation in ("tanh", "relu") and x.ndim == 2 and eager_cpu(x)
     tracked = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *weights, *biases))
     store = prepared_weights()
     if store is not None:
-        on_cuda = x.is_cuda and activation in ("tanh", "relu") and x.ndim == 2
-        served = on_cuda or (own_path and bfloat16_is_supported())
-        if not served or tracked or x.dtype != torch.float32:
-            raise RuntimeError(
-                "conditioners in bfloat16 serve float32 networks with tanh or relu on the CPU or a "
-                f"CUDA device, without autograd; this one has {activation}, {x.dtype} on {x.device}"
-                + (", with autograd" if tracked else "")
-            )
-        run = _in_bfloat16 if own_path else _in_plain_bfloat16
-        return run(x, weights, biases, activation, store)
-    if not own_path:
+        _require_served(x, activation, own_path, tracked)
+        precision = "bfloat16"
+    if precision == "bfloat16" and len(weights) > 1:
+        if x.dtype != torch.float32:
+            raise TypeError(f"conditioners in bfloat16 are for float32 flows, got {x.dtype}")
+        if not (own_path and len(x) and bfloat16_is_supported()):
+            return _unfused(x, weights, biases, activation, store)
+        if not tracked:
+            return fused_layers(x, weights, biases, activation, {} if store is None else store)[-1]
+    elif not own_path or (tracked and _is_small(x, weights)):
         return plain_dense(x, weights, biases, activation)
-    if tracked:
-        out: Tensor = _Dense.apply(x, activation, *weights, *biases)  # type: ignore[no-untyped-call]
-        return out
-    return _activations(x, weights, biases, activation)[-1]
+    elif not tracked:
+        return _layers(x, weights, biases, activation)[-1]
+    else:
+        precision = "full"  # nothing is rounded where there is no hidden layer
+    out: Tensor = _Dense.apply(x, activation, precision, *weights, *biases)  # type: ignore[no-untyped-call]
+    return out
+
+
+def _is_small(x: Tensor, weights: Sequence[Tensor]) -> bool:
+    least = _LEAST_NUMBERS if onednn_is_faster() else _LEAST_NUMBERS_MKL
+    return len(x) * max(len(weight) for weight in weights) < least
+
+
+def _unfused(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    activation: str,
+    store: Store | None,
+) -> Tensor:
+    activate = ACTIVATIONS[activation]
+    if x.is_cuda:
+        return plain_bfloat16_dense(x, weights, biases, activate, store)
+    if eager_cpu(x) and not bfloat16_is_supported():
+        warn_of_slow_bfloat16()
+    return rounded_dense(x, weights, biases, activate)
+
+
+def _require_served(x: Tensor, activation: str, own_path: bool, tracked: bool) -> None:
+    on_cuda = x.is_cuda and activation in ("tanh", "relu") and x.ndim == 2
+    served = on_cuda or (own_path and bfloat16_is_supported())
+    if not served or tracked or x.dtype != torch.float32:
+        raise RuntimeError(
+            "conditioners in bfloat16 serve float32 networks with tanh or relu on the CPU or a "
+            f"CUDA device, without autograd; this one has {activation}, {x.dtype} on {x.device}"
+            + (", with autograd" if tracked else "")
+        )
 
 
 def plain_dense(
@@ -84,50 +134,15 @@ def plain_dense(
     return functional.linear(x, weights[-1], biases[-1])
 
 
-def _activations(
+def _layers(
     x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: str
 ) -> list[Tensor]:
-    """Return the result of every layer, the activation included."""
-    results = []
+    """Return the input of every layer, and the result."""
+    results = [x]
     last = len(weights) - 1
     for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-        x = _layer(x, weight, bias, "none" if i == last else activation)
-        results.append(x)
+        results.append(_layer(results[-1], weight, bias, "none" if i == last else activation))
     return results
-
-
-def _in_bfloat16(
-    x: Tensor,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor],
-    activation: str,
-    store: dict[Tensor, Tensor],
-) -> Tensor:
-    """Run the hidden layers in bfloat16; ``store`` keeps the converted weights and biases."""
-    x = x.bfloat16()
-    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-        if weight not in store:
-            store[weight] = torch.ops.mkldnn._reorder_linear_weight(weight.detach().bfloat16())
-            store[bias] = bias.detach().bfloat16()
-        x = torch.ops.mkldnn._linear_pointwise(x, store[weight], store[bias], activation, [], "")
-    return functional.linear(x.float(), weights[-1], biases[-1])
-
-
-def _in_plain_bfloat16(
-    x: Tensor,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor],
-    activation: str,
-    store: dict[Tensor, Tensor],
-) -> Tensor:
-    """Do what :func:`_in_bfloat16` does, in plain torch: for a CUDA device."""
-    x = x.bfloat16()
-    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-        for parameter in (weight, bias):
-            if parameter not in store:
-                store[parameter] = parameter.detach().bfloat16()
-        x = ACTIVATIONS[activation](functional.linear(x, store[weight], store[bias]))
-    return functional.linear(x.float(), weights[-1], biases[-1])
 
 
 def _layer(x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
@@ -158,66 +173,107 @@ class _Dense(torch.autograd.Function):
     """The whole network as one node of the graph."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, activation: str, *parameters: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, activation: str, precision: Precision, *parameters: Tensor
+    ) -> Tensor:
         n = len(parameters) // 2
-        *hidden, out = _activations(x, parameters[:n], parameters[n:], activation)
-        ctx.activation = activation
-        ctx.save_for_backward(x, *parameters, *hidden)
-        return out
+        weights, biases = parameters[:n], parameters[n:]
+        if precision == "bfloat16":
+            store: Store = {}
+            parts = torch.split(x, _rows_at_once())
+            run = [fused_layers(part, weights, biases, activation, store) for part in parts]
+        else:
+            run = [_layers(x, weights, biases, activation)]
+        pieces, outputs = [inputs for *inputs, _ in run], [out for *_, out in run]
+        ctx.activation, ctx.precision = activation, precision
+        ctx.save_for_backward(x, *parameters, *(part for inputs in pieces for part in inputs))
+        return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        n = (len(ctx.needs_input_grad) - 2) // 2
+        needs_x, _, _, *needs = ctx.needs_input_grad
+        n = len(needs) // 2
         x, *rest = ctx.saved_tensors
-        parameters, hidden = rest[: 2 * n], rest[2 * n :]
-        needs_x, _, *needs = ctx.needs_input_grad
+        parameters, inputs = rest[: 2 * n], rest[2 * n :]
         if torch.is_grad_enabled():  # this pass is to be differentiated: leave it to torch
-            out = plain_dense(x, parameters[:n], parameters[n:], ctx.activation)
-            inputs = (x, *parameters)
-            wanted = [t for t, need in zip(inputs, (needs_x, *needs), strict=True) if need]
+            if ctx.precision == "full":
+                out = plain_dense(x, parameters[:n], parameters[n:], ctx.activation)
+            else:
+                activate = ACTIVATIONS[ctx.activation]
+                out = rounded_dense(x, parameters[:n], parameters[n:], activate)
+            wanted = [
+                t for t, need in zip((x, *parameters), (needs_x, *needs), strict=True) if need
+            ]
             found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
             grads = [next(found) if need else None for need in (needs_x, *needs)]
-            return grads[0], None, *grads[1:]
-        return _gradients(ctx.activation, x, parameters[:n], hidden, grad, needs_x, needs)
+            return grads[0], None, None, *grads[1:]
+        weights = parameters[:n]
+        if ctx.precision == "bfloat16":
+            weights = [weight.bfloat16() for weight in weights]
+            pieces = [inputs[i : i + n] for i in range(0, len(inputs), n)]
+        else:
+            at_once = _rows_at_once()
+            pieces = list(zip(*(torch.split(t, at_once) for t in inputs), strict=True))
+        grad_x, totals = _gradients(ctx.activation, weights, pieces, grad, needs_x, needs)
+        return grad_x, None, None, *totals
+
+
+def _rows_at_once() -> int:
+    return _ROWS_PER_THREAD * torch.get_num_threads()
 
 
 def _gradients(
     activation: str,
-    x: Tensor,
     weights: Sequence[Tensor],
-    hidden: Sequence[Tensor],
+    pieces: Sequence[Sequence[Tensor]],
     grad: Tensor,
     needs_x: bool,
     needs: Sequence[bool],
-) -> tuple[Any, ...]:
-    """Return the gradients of x, activation (none), weights and biases."""
+) -> tuple[Tensor | None, list[Tensor | None]]:
+    """Return the gradients of x, and of weights and biases.
+
+    Parameters
+    ----------
+    activation
+        After every layer but the last.
+    weights
+        In the dtype of the products.
+    pieces
+        Inputs of every layer, in that dtype, piece of rows after piece of rows.
+    grad
+        Gradient of the result, in the dtype of the gradients.
+    needs_x, needs
+        Which gradients are wanted.
+    """
     n = len(weights)
     totals: list[Tensor | None] = [None] * (2 * n)
-    grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if needs_x else None
+    grad_x = grad.new_empty(len(grad), weights[0].shape[1]) if needs_x else None
     deepest = 0 if needs_x else min(i % n for i, need in enumerate(needs) if need)
-    piece = _ROWS_PER_THREAD * torch.get_num_threads()
-    for start in range(0, max(1, len(x)), piece):
-        rows = slice(start, start + piece)
-        inputs = [x[rows], *(h[rows] for h in hidden)]
-        g = grad[rows]
+    start = 0
+    for inputs in pieces:
+        rows = slice(start, start + len(inputs[0]))
+        start = rows.stop
+        g = grad[rows].to(weights[0].dtype)
         for i in range(n - 1, -1, -1):
             if needs[i]:
-                totals[i] = _add_product(totals[i], g.t(), inputs[i])
+                totals[i] = _add_product(totals[i], g.t(), inputs[i], grad.dtype)
             if needs[n + i]:
-                column_sums = g.sum(0)
+                column_sums = g.sum(0, dtype=grad.dtype)
                 total = totals[n + i]
                 totals[n + i] = column_sums if total is None else total.add_(column_sums)
             if i > deepest:
                 g = _through_activation(activation, _product(g, weights[i]), inputs[i])
         if grad_x is not None:
             grad_x[rows] = _product(g, weights[0])
-    return grad_x, None, *totals
+    return grad_x, totals
 
 
-def _add_product(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
+def _add_product(total: Tensor | None, a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
     if total is None:
-        return _product(a, b)
-    return total.add_(_product(a, b)) if onednn_is_faster() else total.addmm_(a, b)
+        return _product(a, b).to(dtype)
+    if onednn_is_faster() or a.dtype != dtype:
+        return total.add_(_product(a, b))
+    return total.addmm_(a, b)
 
 
 def _through_activation(activation: str, grad: Tensor, result: Tensor) -> Tensor:

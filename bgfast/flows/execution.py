@@ -5,12 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+Precision = Literal["full", "bfloat16"]
+"""Of the conditioners of a flow: that of their parameters, or bfloat16 products in the hidden
+layers (:mod:`bgfast.flows.dense_bfloat16`)."""
+
 _recomputed_rows: ContextVar[int | None] = ContextVar("bgfast_recomputed_rows", default=None)
 _prepared: ContextVar[dict[Tensor, Tensor] | None] = ContextVar("bgfast_prepared", default=None)
+
+
+def check_precision(precision: str, dtype: torch.dtype) -> None:
+    """Raise unless conditioners with parameters of ``dtype`` may have this precision.
+
+    Raises
+    ------
+    ValueError
+        If it is unknown, or bfloat16 and ``dtype`` is not float32.
+    """
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision must be one of {get_args(Precision)}, got {precision!r}")
+    if precision == "bfloat16" and dtype != torch.float32:
+        raise ValueError(f"precision = 'bfloat16' needs a float32 flow, this one is {dtype}")
 
 
 @contextmanager
@@ -46,9 +65,13 @@ def bfloat16_conditioners() -> Iterator[None]:
 
     The hidden layers of float32 networks are rounded to 8 bits; the output layer, the coupling
     arithmetic and the log-determinant stay float32. The map is another one, but an invertible one,
-    and value and log-determinant belong together: the weights of samples are exact. Do not mix
-    directions: hidden units are steps, not smooth functions, of their input, so that the inverse of
-    a rounded x may land on another step. Weights of the network must not change inside the block.
+    and value and log-determinant belong together: the weights of samples are exact. Hidden units
+    are steps, not smooth functions, of their input: on the way back a rounded number may land on
+    the neighbouring step. Most rows come back to float32 accuracy, a few per cent to that of
+    bfloat16, and so does their log q. Weights of the network must not change inside the block.
+
+    For a flow that is to be trained this way see ``precision`` of
+    :func:`bgfast.flows.architecture`.
 
     Raises
     ------

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from bgfast.flows.base import Flow
+from bgfast.flows.execution import Precision
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class LayerSettings:
         Dtype of the parameters.
     spline_bins, spline_bound
         Bins and half width of the splines, for spline layers.
+    precision
+        Of conditioner networks.
     """
 
     dim: int
@@ -44,6 +47,7 @@ class LayerSettings:
     dtype: torch.dtype
     spline_bins: int = 8
     spline_bound: float = 5.0
+    precision: Precision = "full"
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from torch import Tensor
 from bgfast.flows.base import Flow
 from bgfast.flows.conditioner import Conditioner
 from bgfast.flows.coupling import _CouplingBlock
+from bgfast.flows.execution import Precision
 from bgfast.flows.registry import LayerSettings, register
 from bgfast.ops.spline import rational_quadratic_spline
 
@@ -42,6 +43,8 @@ class SplineCoupling(_CouplingBlock):
         Splines act on [-bound, bound].
     n_first
         Size of the first half; half of ``dim``, rounded up, if not given.
+    precision
+        Of the networks; see :class:`bgfast.flows.conditioner.Conditioner`.
     generator
         Source of the initial weights; seed 0 if not given.
     dtype
@@ -63,6 +66,7 @@ class SplineCoupling(_CouplingBlock):
         n_bins: int = 8,
         bound: float = 5.0,
         n_first: int | None = None,
+        precision: Precision = "full",
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -78,6 +82,7 @@ class SplineCoupling(_CouplingBlock):
                 hidden,
                 activation,
                 output_gain=0.0,
+                precision=precision,
                 generator=generator,
                 dtype=dtype,
             )
@@ -114,6 +119,7 @@ def _spline_coupling(settings: LayerSettings) -> Flow:
         n_bins=settings.spline_bins,
         bound=settings.spline_bound,
         n_first=settings.n_first,
+        precision=settings.precision,
         generator=settings.generator,
         dtype=settings.dtype,
     )
