@@ -178,15 +178,17 @@ class _Dense(torch.autograd.Function):
     ) -> Tensor:
         n = len(parameters) // 2
         weights, biases = parameters[:n], parameters[n:]
+        store: Store = {}
         if precision == "bfloat16":
-            store: Store = {}
             parts = torch.split(x, _rows_at_once())
             run = [fused_layers(part, weights, biases, activation, store) for part in parts]
         else:
             run = [_layers(x, weights, biases, activation)]
-        pieces, outputs = [inputs for *inputs, _ in run], [out for *_, out in run]
+        pieces, outputs = [piece for *piece, _ in run], [out for *_, out in run]
         ctx.activation, ctx.precision = activation, precision
-        ctx.save_for_backward(x, *parameters, *(part for inputs in pieces for part in inputs))
+        converted = [store.get(weight, weight) for weight in weights]
+        inputs = (part for piece in pieces for part in piece)
+        ctx.save_for_backward(x, *parameters, *converted, *inputs)
         return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
 
     @staticmethod
@@ -194,7 +196,7 @@ class _Dense(torch.autograd.Function):
         needs_x, _, _, *needs = ctx.needs_input_grad
         n = len(needs) // 2
         x, *rest = ctx.saved_tensors
-        parameters, inputs = rest[: 2 * n], rest[2 * n :]
+        parameters, weights, inputs = rest[: 2 * n], rest[2 * n : 3 * n], rest[3 * n :]
         if torch.is_grad_enabled():  # this pass is to be differentiated: leave it to torch
             if ctx.precision == "full":
                 out = plain_dense(x, parameters[:n], parameters[n:], ctx.activation)
@@ -207,7 +209,6 @@ class _Dense(torch.autograd.Function):
             found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
             grads = [next(found) if need else None for need in (needs_x, *needs)]
             return grads[0], None, None, *grads[1:]
-        weights = parameters[:n]
         if ctx.precision == "bfloat16":
             weights = [weight.bfloat16() for weight in weights]
             pieces = [inputs[i : i + n] for i in range(0, len(inputs), n)]
@@ -258,7 +259,8 @@ def _gradients(
             if needs[i]:
                 totals[i] = _add_product(totals[i], g.t(), inputs[i], grad.dtype)
             if needs[n + i]:
-                column_sums = g.sum(0, dtype=grad.dtype)
+                # Not sum(dtype=...), which would make a copy in that dtype first.
+                column_sums = (grad[rows] if i == n - 1 else g).sum(0).to(grad.dtype)
                 total = totals[n + i]
                 totals[n + i] = column_sums if total is None else total.add_(column_sums)
             if i > deepest:
