@@ -81,7 +81,7 @@ class MetropolisSampler:
         Number of the first walker: walker i of a sampler has stream ``first_walker + i``, so
         walkers can be split among samplers without changing any of them.
     device
-        A CUDA device for sweeps of many dimer walkers, the CPU's moves to rounding; default: CPU.
+        A CUDA device for many walkers, which makes the CPU's moves to rounding; default: CPU.
 
     Raises
     ------
@@ -107,9 +107,10 @@ class MetropolisSampler:
     ) -> None:
         self.system = _monte_carlo(system)
         self.moves = _moves(self.system, moves)
+        self._on_device: metropolis_cuda.DeviceMoves | None = None
         if device is not None:
             device = metropolis_cuda.check(self.system, self.moves, device)
-        self._device = device
+            self._on_device = metropolis_cuda.DeviceMoves(self.system, self.moves, device)
         x = arguments.configurations(x0, self.system.dim)
         u, q = montecarlo.evaluate(self.system, x)
         n = len(x)
@@ -163,9 +164,9 @@ class MetropolisSampler:
         return Trajectory(frames, energies, self.walkers.accepted / proposals)
 
     def _advance(self, n_frames: int, stride: int) -> tuple[Array, Array]:
-        if self._device is None:
-            return montecarlo.advance(self.system, self.moves, self.walkers, n_frames, stride)
-        return metropolis_cuda.advance(self.system, self.walkers, n_frames, stride, self._device)
+        if self._on_device is not None:
+            return self._on_device.advance_walkers(self.walkers, n_frames, stride)
+        return montecarlo.advance(self.system, self.moves, self.walkers, n_frames, stride)
 
     def adapt(self, n_steps: int, target: float = 0.4) -> Array:
         """Run a burn-in in which each walker's step size goes to a wanted acceptance.
