@@ -2,12 +2,27 @@
 
 import copy
 import dataclasses
+from contextlib import contextmanager
+from unittest import mock
 
 import numpy as np
 from bgfast_kernels import montecarlo, random
 from bgfast_kernels.montecarlo import cuda_kernels
 
+from bgfast.sampling import metropolis_cuda
 from tests.cuda_shim import Guarded
+from tests.cuda_shim.fake_cupy import Machine, installed
+
+
+@contextmanager
+def tensors_of_the_cpu():
+    """Let walkers in tensors of the CPU be moved by the CUDA kernels, in the shim."""
+    with (
+        mock.patch.object(metropolis_cuda, "check", lambda system, moves, device: device),
+        mock.patch.object(metropolis_cuda, "place", return_value={"device": 0, "stream": 0}),
+        installed(Machine()) as machine,
+    ):
+        yield machine
 
 
 def walkers_at(system, x, bias=(0.0, 0.0), interval=(-np.inf, np.inf), tau=1.0, step=0.15):

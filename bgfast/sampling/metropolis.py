@@ -14,13 +14,12 @@ import numpy as np
 from bgfast_kernels import montecarlo, random
 from numpy.typing import ArrayLike, NDArray
 
-from bgfast.sampling import arguments, metropolis_cuda
+from bgfast.sampling import adaptation, arguments, metropolis_cuda
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
 _MAX_CHUNKS = 64
-_ADAPT_ROUNDS = 25
 
 SYSTEMS: dict[str, Callable[[Any], montecarlo.System]] = {
     "DoubleWell": lambda s: montecarlo.double_well(s.dim, s.a4, s.a2, s.a1, s.k),
@@ -105,7 +104,7 @@ class MetropolisSampler:
         first_walker: int = 0,
         device: Any = None,
     ) -> None:
-        self.system = _monte_carlo(system)
+        self.system = monte_carlo(system)
         self.moves = _moves(self.system, moves)
         self._on_device: metropolis_cuda.DeviceMoves | None = None
         if device is not None:
@@ -193,12 +192,11 @@ class MetropolisSampler:
         """
         if not 0 < target < 1:
             raise ValueError(f"target must lie between 0 and 1, got {target}")
-        if n_steps < _ADAPT_ROUNDS:
-            raise ValueError(f"n_steps must be at least {_ADAPT_ROUNDS}, got {n_steps}")
-        cuts = np.linspace(0, n_steps, _ADAPT_ROUNDS + 1).astype(int)
-        for i, length in enumerate(np.diff(cuts).tolist()):
-            acceptance = self.run(length, length).acceptance
-            self.walkers.step *= np.exp(3.0 * (acceptance - target) / (1.0 + i / 5.0))
+        if n_steps < adaptation.ROUNDS:
+            raise ValueError(f"n_steps must be at least {adaptation.ROUNDS}, got {n_steps}")
+        for i, length in enumerate(adaptation.rounds(n_steps)):
+            excess = self.run(length, length).acceptance - target
+            self.walkers.step *= np.exp(adaptation.log_change(excess, i))
         return self.walkers.step.copy()
 
     @property
@@ -261,7 +259,7 @@ def palindromic_moves(system: Any) -> str:
     TypeError
         If there is no Monte Carlo for ``system``.
     """
-    return "particle-palindrome" if "particle" in _monte_carlo(system).kernels else "all"
+    return "particle-palindrome" if "particle" in monte_carlo(system).kernels else "all"
 
 
 def evaluate(system: Any, x: Array) -> tuple[Array, Array]:
@@ -272,10 +270,17 @@ def evaluate(system: Any, x: Array) -> tuple[Array, Array]:
     TypeError
         If there is no Monte Carlo for ``system``.
     """
-    return montecarlo.evaluate(_monte_carlo(system), x)
+    return montecarlo.evaluate(monte_carlo(system), x)
 
 
-def _monte_carlo(system: Any) -> montecarlo.System:
+def monte_carlo(system: Any) -> montecarlo.System:
+    """Return the Monte Carlo system of an energy.
+
+    Raises
+    ------
+    TypeError
+        If there is none.
+    """
     for kind in type(system).__mro__:
         if kind.__name__ in SYSTEMS:
             return SYSTEMS[kind.__name__](system)

@@ -12,7 +12,7 @@ from bgfast_kernels.dimer import lattice
 from bgfast_kernels.montecarlo import cuda_kernels
 
 from bgfast.energies import DoubleWell, MuellerBrown, ParticleDimer
-from bgfast.sampling import MetropolisSampler, metropolis_cuda
+from bgfast.sampling import MetropolisSampler
 from bgfast.sampling.metropolis import SYSTEMS
 from tests import montecarlo_shim as shim
 from tests.cuda_shim import COMPILER, Guarded, ShimError, compile_module
@@ -175,16 +175,14 @@ def test_a_kernel_is_there_for_every_kind_of_moves_of_the_cpu():
 
 
 @pytest.mark.parametrize("case", ["double well", "mueller-brown", "dimer, odd"])
-def test_a_sampler_hands_its_walkers_to_the_device_and_takes_them_back(monkeypatch, case):
-    monkeypatch.setattr(metropolis_cuda, "check", lambda system, moves, device: device)
-    monkeypatch.setattr(metropolis_cuda, "place", lambda x: {"device": 0, "stream": 0})
+def test_a_sampler_hands_its_walkers_to_the_device_and_takes_them_back(case):
     module, step = CASES[case]
     _, walkers = start(case, 7)
-    on_cpu, on_device = (
-        MetropolisSampler(module, walkers.x, step=step, moves="all", seed=3, device=device)
-        for device in (None, torch.device("cpu"))
-    )
-    with installed(Machine()) as machine:
+    with shim.tensors_of_the_cpu() as machine:
+        on_cpu, on_device = (
+            MetropolisSampler(module, walkers.x, step=step, moves="all", seed=3, device=device)
+            for device in (None, torch.device("cpu"))
+        )
         for sampler in (on_cpu, on_device):
             sampler.adapt(25)
         np.testing.assert_array_equal(on_device.step, on_cpu.step)

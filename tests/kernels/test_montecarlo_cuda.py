@@ -105,16 +105,14 @@ def test_a_planted_defect_is_found(monkeypatch, defect):
         compare(DimerParameters(20), 2, 3, moves="particle-palindrome")
 
 
-def test_a_sampler_hands_its_walkers_to_the_device_and_takes_them_back(monkeypatch):
-    monkeypatch.setattr(metropolis_cuda, "check", lambda system, moves, device: device)
-    monkeypatch.setattr(metropolis_cuda, "place", lambda x: {"device": 0, "stream": 0})
+def test_a_sampler_hands_its_walkers_to_the_device_and_takes_them_back():
     energy = ParticleDimer(n_solvent=4)
     x0 = lattice(np.random.default_rng(0), 5, np.float64, energy.params)
-    on_cpu, on_device = (
-        MetropolisSampler(energy, x0, seed=3, device=device)
-        for device in (None, torch.device("cpu"))
-    )
-    with installed(Machine()) as machine:
+    with shim.tensors_of_the_cpu() as machine:
+        on_cpu, on_device = (
+            MetropolisSampler(energy, x0, seed=3, device=device)
+            for device in (None, torch.device("cpu"))
+        )
         for _ in range(2):
             expected, found = on_cpu.run(6, stride=2), on_device.run(6, stride=2)
             np.testing.assert_allclose(found.x, expected.x, rtol=1e-12, atol=1e-13)
