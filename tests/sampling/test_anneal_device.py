@@ -11,7 +11,7 @@ import torch
 
 from bgfast.energies import DoubleWell, MuellerBrown, ParticleDimer
 from bgfast.flows import architecture
-from bgfast.sampling.anneal import AnnealSettings, anneal, device_plan, run
+from bgfast.sampling.anneal import AnnealSettings, anneal, device_plan, island, run
 from bgfast.sampling.anneal import device_weights as weights
 from bgfast.sampling.anneal import hmc as moves
 from bgfast.sampling.anneal import weights as numpy_weights
@@ -145,6 +145,19 @@ def test_a_plan_on_a_device_is_that_on_the_cpu(machine, sweeps):
         assert found[-1].sweep_step == pytest.approx(expected[-1].sweep_step, rel=0.15)
     else:
         assert found[-1].sweep_step == 0.0
+
+
+def test_weights_of_a_plan_add_up_as_on_the_cpu(monkeypatch):
+    def unmoved(made, particles, *_):
+        return particles, torch.full((len(particles),), 0.8, dtype=torch.float64)
+
+    for module in (island, device_plan):
+        monkeypatch.setattr(module, "hmc", unmoved)
+    settings = changed(pilot=1000, draws=4, cess=0.9)
+    expected = plan(target(letters="R2"), settings, None, 3)
+    found = device_plan.device_plan(target(letters="R2"), settings, None, 3)
+    for k in range(4):  # the ESS is above 0.5 so far: the same particles
+        assert found[k].beta == pytest.approx(expected[k].beta, rel=1e-9)
 
 
 def test_nothing_to_anneal_is_said():
