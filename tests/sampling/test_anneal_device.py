@@ -20,6 +20,7 @@ from bgfast.sampling.anneal.device_local import DeviceLocalMoves, _median
 from bgfast.sampling.anneal.island import Stage, plan, run_island
 from bgfast.sampling.anneal.local import LocalMoves, local_move
 from bgfast.sampling.anneal.population import Target
+from bgfast.sampling.anneal.random_numbers import generator_of
 from tests.cuda_shim import COMPILER
 from tests.montecarlo_shim import tensors_of_the_cpu
 from tests.waiting import NoWaiting, Waited
@@ -41,7 +42,7 @@ def target(energy=None, letters="N", dtype=torch.float64):
 
 def numbers(n, dim, step, rng, device):
     """As on a device: torch draws."""
-    like = {"generator": moves.generator_of(rng, device), "dtype": torch.float64}
+    like = {"generator": generator_of(rng, device), "dtype": torch.float64}
     return torch.randn(n, dim, **like), step * torch.ones(n), torch.log(torch.rand(n, **like))
 
 

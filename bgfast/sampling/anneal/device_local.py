@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from bgfast.sampling import adaptation, metropolis_cuda
-from bgfast.sampling.anneal.hmc import generator_of
 from bgfast.sampling.anneal.local import (
     ADAPT_ACCEPTANCE,
     ADAPT_SWEEPS,
@@ -22,6 +21,7 @@ from bgfast.sampling.anneal.local import (
     through_flow,
 )
 from bgfast.sampling.anneal.population import Particles, Target, on_device
+from bgfast.sampling.anneal.random_numbers import generator_of
 from bgfast.sampling.metropolis import monte_carlo
 
 _COORDINATES: dict[str, Callable[[Tensor], Tensor]] = {

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bgfast.sampling.anneal.population import Particles, Target, joined
+from bgfast.sampling.anneal.random_numbers import generator_of
 
 _JITTER = 0.2
 """Step sizes vary by this share from particle to particle, against periodic orbits."""
@@ -86,11 +87,6 @@ def _random_numbers(
     momentum = torch.randn(n, dim, **like)
     steps = step * (1 + _JITTER * (2 * torch.rand(n, **like) - 1))
     return momentum, steps, torch.log1p(-torch.rand(n, **like))
-
-
-def generator_of(rng: np.random.Generator, device: torch.device) -> torch.Generator:
-    """Return a source of random numbers on the device, with a seed drawn from ``rng``."""
-    return torch.Generator(device).manual_seed(int(rng.integers(2**62)))
 
 
 def _moved(
