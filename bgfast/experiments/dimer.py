@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from bgfast.energies import ParticleDimer
-from bgfast.experiments.annealed import annealed_estimate
+from bgfast.experiments.annealed_estimate import annealed_estimate
 from bgfast.experiments.annealed_report import annealed_sentences
 from bgfast.experiments.data import StateData
 from bgfast.experiments.dimer_anneal import draw_annealed_dimer

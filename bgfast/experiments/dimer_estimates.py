@@ -16,7 +16,7 @@ from bgfast.analysis import (
     trust,
 )
 from bgfast.energies import ParticleDimer
-from bgfast.experiments.annealed import AnnealedEstimate, annealed_estimate
+from bgfast.experiments.annealed_estimate import AnnealedEstimate, annealed_estimate
 from bgfast.experiments.data import StateData
 from bgfast.experiments.dimer_config import DimerConfig
 from bgfast.experiments.dimer_pool import AGREES, PooledEstimate, generated_rows, pooled_estimate
