@@ -149,7 +149,7 @@ class MetropolisSampler:
         ValueError
             If ``stride`` is not positive or does not divide ``n_steps``.
         """
-        n_frames = _frames(n_steps, stride)
+        n_frames = arguments.frames(n_steps, stride)
         n, dim = self.walkers.x.shape
         frames, energies = np.empty((n, n_frames, dim)), np.empty((n, n_frames))
         self.walkers.accepted[:] = 0
@@ -295,11 +295,3 @@ def _moves(system: montecarlo.System, moves: str | None) -> str:
         allowed = ", ".join(repr(name) for name in system.kernels)
         raise ValueError(f"moves must be one of {allowed} for this system, got {moves!r}")
     return moves
-
-
-def _frames(n_steps: int, stride: int) -> int:
-    if stride < 1:
-        raise ValueError(f"stride must be at least 1, got {stride}")
-    if n_steps < 0 or n_steps % stride:
-        raise ValueError(f"n_steps must be a multiple of stride = {stride}, got {n_steps}")
-    return n_steps // stride

@@ -46,9 +46,9 @@ def test_permutations_are_those_of_the_cpu_in_any_order_of_threads(n):
             np.testing.assert_array_equal(on_shim(x, reference), expected)
 
 
-@pytest.mark.parametrize(("n", "dim"), [(1, 2), (5, 1), (7, 3), (31, 2), (33, 2), (70, 3)])
+@pytest.mark.parametrize(("n", "dim"), [(1, 2), (7, 3), (33, 2), (70, 1)])
 def test_any_particle_number_and_dimension(n, dim):
-    x, reference = scattered(9, n, dim)
+    x, reference = scattered(5, n, dim)
     with installed(Machine()):
         found = on_shim(x, reference)
     np.testing.assert_array_equal(found, augmenting_path.assign(x, reference))

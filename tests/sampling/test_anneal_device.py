@@ -133,7 +133,7 @@ def test_a_plan_waits_once_a_stage(monkeypatch):
 @pytest.mark.parametrize("sweeps", [0, 4])
 def test_a_plan_on_a_device_is_that_on_the_cpu(machine, sweeps):
     # Their random numbers differ in resampling and local moves: the schedules agree closely.
-    settings = changed(sweeps=sweeps, sweeps_from=0.3, pilot=2000, draws=8, cess=0.95)
+    settings = changed(sweeps=sweeps, sweeps_from=0.3, pilot=1000, draws=8, cess=0.95)
     on_cpu, on_device = local_moves() if sweeps else (None, None)
     expected = plan(target(letters="R2"), settings, on_cpu, 3)
     found = device_plan.device_plan(target(letters="R2"), settings, on_device, 3)
@@ -183,7 +183,7 @@ def test_local_moves_never_wait_and_are_those_of_the_cpu(machine, energy, interv
     made = target(energy, "S")
     on_cpu, on_device = local_moves(energy, interval=interval)
     rng = np.random.default_rng(0)
-    x = torch.from_numpy(rng.normal(size=(400, energy.dim)))
+    x = torch.from_numpy(rng.normal(size=(400 if energy.dim == 2 else 200, energy.dim)))
     if energy.dim > 2:
         x = energy.lattice_configuration(1.5) + 0.2 * x
     x[5], x[6, 0] = torch.nan, 1e200
