@@ -86,12 +86,13 @@ def _verdict(findings: Sequence[Finding]) -> Verdict:
 
 
 _HEADLINES: dict[Level, str] = {
-    "good": "Generator and simulations are connected well enough for the free energies and their "
-    "errors.",
+    "good": "The pool is connected well enough for the free energies and their errors.",
     "caution": "The pooled free energies are usable with caution; read the errors as lower bounds.",
-    "poor": "Generator and simulations are not connected well enough: the pooled free energies and "
-    "their errors cannot be trusted.",
+    "poor": "The pool is not connected well enough: its free energies and their errors cannot be "
+    "trusted.",
 }
+_TAKES_PART = 1e-3
+"""Overlap with a simulation from which on the generator's samples matter."""
 _ADVICE = "No overlap can reveal a part of configuration space that neither side visited."
 
 
@@ -121,8 +122,15 @@ def _connection(simulations: Sequence[SimulationSummary], overlap_matrix: Array)
     with_generator = (overlap_matrix[0, 1:] + overlap_matrix[1:, 0]).max()
     sentence = (
         f"The weakest of the overlaps that join the simulations is {link:.2g}, between {names[i]} "
-        f"and {names[j]}; the generator overlaps by up to {with_generator:.2g} with one of them."
+        f"and {names[j]}; "
     )
+    if with_generator >= _TAKES_PART:
+        sentence += f"the generator overlaps by up to {with_generator:.2g} with one of them."
+    else:
+        sentence += (
+            f"the generator overlaps with none ({with_generator:.1g} at most): its samples add "
+            "nothing to the estimate, which rests on the simulations alone."
+        )
     good_above, poor_below = OVERLAP
     level: Level = "good" if link >= good_above else "caution" if link >= poor_below else "poor"
     return Finding(level, sentence)

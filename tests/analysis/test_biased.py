@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -149,6 +150,17 @@ def test_simulations_that_nothing_connects_are_called_out():
     result = pooled(None, simulations(rng, biases), biases)
     assert result.verdict.level == "poor"
     assert "between" in result.verdict.findings[0].sentence
+
+
+@pytest.mark.parametrize("takes_part", [True, False])
+def test_a_generator_whose_samples_add_nothing_is_named(takes_part):
+    rng = np.random.default_rng(0)
+    generated, simulated = generator(rng), simulations(rng, WINDOWS)
+    if not takes_part:  # 40 k_B T too high, where no simulation goes
+        generated = replace(generated, u=generated.u + 40)
+        simulated = replace(simulated, log_q=simulated.log_q - 40)
+    sentences = " ".join(pooled(generated, simulated, WINDOWS).verdict.sentences)
+    assert ("add nothing to the estimate" in sentences) != takes_part
 
 
 def test_rows_that_cannot_be_used_weigh_nothing_and_are_reported():
