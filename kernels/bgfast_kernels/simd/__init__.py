@@ -20,7 +20,6 @@ from bgfast_kernels.simd.arithmetic import (
     smaller,
     where_less,
 )
-from bgfast_kernels.simd.exponential import exp, expm1
 from bgfast_kernels.simd.lanes import WIDTH_BYTES, Lanes, lanes_in
 from bgfast_kernels.simd.memory import (
     fill,
@@ -32,15 +31,15 @@ from bgfast_kernels.simd.memory import (
     store_between,
     transpose_tile,
 )
-from bgfast_kernels.simd.transcendental import exponential, log_one_plus, logarithm
+from bgfast_kernels.simd.transcendental import exp, exp_power, expm1, log_one_plus, logarithm
 
 __all__ = [
     "WIDTH_BYTES",
     "Lanes",
     "any_less",
     "exp",
+    "exp_power",
     "expm1",
-    "exponential",
     "fill",
     "fma",
     "lanes_in",
