@@ -7,7 +7,7 @@ from tests.cases import moved_by_rounding
 
 # Of values and gradients relative to the largest of a row, and how many times the roundings of the
 # inputs come on top. The reference rounds its knots: in float64 that is most of the difference.
-TOLERANCES = {torch.float32: (1e-6, 2e-6, 4.0), torch.float64: (1e-13, 1e-13, 15.0)}
+TOLERANCES = {torch.float32: (1e-6, 2e-6, 5.0), torch.float64: (1e-13, 1e-13, 25.0)}
 
 
 def with_gradients(function, x, raw, grad_value, grad_logdet, bound, inverse):

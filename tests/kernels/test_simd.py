@@ -5,7 +5,6 @@ import pytest
 from bgfast_kernels import cpu
 from bgfast_kernels.simd import (
     exp,
-    exp_power,
     expm1,
     fill,
     lanes_in,
@@ -52,26 +51,19 @@ def apply_exponentials(x, out):
     for i in range(0, len(x), lanes_in(x)):
         store(out[0], i, exp(load(x, i)))
         store(out[1], i, expm1(load(x, i)))
-        store(out[2], i, exp_power(load(x, i)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_exponentials_of_either_sign(dtype):
-    # Up to where they are used; the smallest and largest exponents are tried below.
     parts = np.linspace(-86, 86, 160_000), np.linspace(-1, 1, 160_000)
     x = np.concatenate([*parts, np.logspace(-30, 0, 3200), [0.0] * 16]).astype(dtype)
-    out = tuple(np.empty_like(x) for _ in range(3))
+    out = tuple(np.empty_like(x) for _ in range(2))
     apply_exponentials(x, out)
-    exact, eps = x.astype(np.longdouble), np.finfo(dtype).eps
-    for value, wanted in zip(out[:2], (np.exp(exact), np.expm1(exact)), strict=True):
+    exact = x.astype(np.longdouble)
+    for value, wanted in zip(out, (np.exp(exact), np.expm1(exact)), strict=True):
         error = np.abs(value - wanted)
         unit = np.spacing(np.abs(wanted).astype(dtype))
         assert (error <= (1.0 if value is out[0] else 2.5) * unit).all()
-    mantissa, _ = np.frexp(out[2])
-    assert (mantissa == 0.5).all()
-    ratio = out[0] / out[2]
-    assert (ratio > 0.5**0.5 * (1 - 100 * eps)).all()
-    assert (ratio < 2**0.5 * (1 + 100 * eps)).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -18,13 +18,15 @@ struct Spline {
             min_slope                                                                              \
     }
 
+// The nearest multiple of 2^-14, in float64 of 2^-43: exact in sums below 1024.
+__device__ __forceinline__ real to_grid(real number) { return (number + real(768)) - real(768); }
+
 // A number in two parts: a rounded one, or one whose sums are exact, and the rest.
 struct Parts {
     real high, low;
 
-    // Add a number; adding and subtracting `grid` leaves the part whose sums are exact.
-    __device__ __forceinline__ void add(real number, real grid) {
-        const real part = (number + grid) - grid;
+    __device__ __forceinline__ void add(real number) {
+        const real part = to_grid(number);
         high += part;
         low += number - part;
     }
@@ -39,10 +41,10 @@ __device__ __forceinline__ Parts product(real a, real b, real rest, real b_rest)
 struct Softmax {
     const real *raw;
     int m;
-    real shift, grid, total, rest;
+    real top, total, rest;
 
     __device__ __forceinline__ real weight(int j) const {
-        return exp(raw[(long long)j * m] - shift);
+        return exp(raw[(long long)j * m] - top);
     }
     __device__ __forceinline__ Parts scale(const Spline &p) const {
         return product(total, p.unit, rest, p.unit_low);
@@ -58,11 +60,9 @@ __device__ __forceinline__ Softmax softmax_of(const real *raw, int n_bins, int m
         const real next = raw[(long long)j * m];
         top = next > top ? next : top;
     }
-    // Differences of small raw numbers would round; the others have few digits themselves.
-    Softmax found = {raw, m, fabs(top) < real(16) ? real(0) : top};
-    found.grid = real(768) * exp(top - found.shift);
+    Softmax found = {raw, m, top};
     Parts sum = {real(0), real(0)};
-    for (int j = 0; j < n_bins; ++j) sum.add(found.weight(j), found.grid);
+    for (int j = 0; j < n_bins; ++j) sum.add(found.weight(j));
     found.total = sum.high + sum.low;
     found.rest = sum.low - (found.total - sum.high);
     return found;
@@ -73,8 +73,7 @@ __device__ __forceinline__ Parts from_lower_end(
     real value, const Softmax &numbers, const Spline &p) {
     const Parts scale = numbers.scale(p), middle = numbers.middle(p);
     const Parts place = product(scale.high, value, scale.low, real(0));
-    const real grid = numbers.grid;
-    const real place_high = (place.high + grid) - grid, middle_high = (middle.high + grid) - grid;
+    const real place_high = to_grid(place.high), middle_high = to_grid(middle.high);
     return {
         place_high + middle_high,
         (place_high - place.high) + (middle_high - middle.high) - (place.low + middle.low)};
@@ -98,8 +97,8 @@ __device__ __forceinline__ Bin find_bin(
     Parts sum = {real(0), real(0)}, other_sum = sum;
     Bin bin = {0, at.high - at.low, weight, other_sum, other_weight, real(0), slope};
     for (int j = 1; j < n_bins; ++j) {
-        sum.add(weight, searched.grid);
-        other_sum.add(other_weight, other.grid);
+        sum.add(weight);
+        other_sum.add(other_weight);
         const real offset = (at.high - sum.high) - (fma(real(j), floor, at.low) + sum.low);
         weight = searched.weight(j);
         other_weight = other.weight(j);

@@ -3,8 +3,8 @@
 Lengths are measured in exponentials of raw numbers: with a total of T over the K bins, the interval
 from -bound to bound is T / (1 - K MIN_BIN) long, and its middle is 0. What is small beside the
 interval, the place of a number within its bin, is the difference of a number and a sum of
-exponentials; it keeps all its digits because both are split into a multiple of 2^-14 (in float64,
-2^-43) of the power of two next to the largest exponential, sums of which are exact, and a rest.
+exponentials; it keeps all its digits because both are split into a multiple of 2^-14, in float64
+2^-43, sums of which are exact, and a rest.
 
 ``numbers`` holds the constants in the order of the indices below (``spline_parameters``).
 """
@@ -17,7 +17,6 @@ from typing import Any, TypeVar, cast
 from bgfast_kernels import cpu
 from bgfast_kernels.simd import (
     exp,
-    exp_power,
     fill,
     fma,
     lanes_in,
@@ -36,8 +35,6 @@ SHIFT, EXP_SHIFT, EXP_MINUS_SHIFT, S_CAP, MIN_SLOPE = range(6, 11)
 
 GRID = 768.0
 """Adding and subtracting it rounds to the multiples of 2^-14 or 2^-43: exact in sums below 1024."""
-UNSHIFTED = 16.0
-"""Below it, exponentials are taken of the raw numbers as they are; differences would round."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,27 +51,24 @@ def inlined(function: F) -> F:
 
 @kernel
 def exponentials(raw: Any, first: Any, n_bins: Any, block: Any) -> Any:
-    """Fill ``block`` with ``exp(raw - shift)`` and the sums before each, in two parts.
+    """Fill ``block`` with ``exp(raw - max)`` of K numbers and the sums before each, in two parts.
 
-    Returns the total in two parts, a rounded number and what rounding took from it, and the number
-    that rounds to multiples with exact sums.
+    Returns the total in two parts, a rounded number and what rounding took from it.
     """
     lanes = lanes_in(raw)
     top = load(raw, first * lanes)
     for j in range(1, n_bins):
         top = larger(top, load(raw, (first + j) * lanes))
-    shift = where_less(larger(top, -top), fill(raw, UNSHIFTED), fill(raw, 0.0), top)
-    grid = GRID * exp_power(top - shift)
     high, low = fill(raw, 0.0), fill(raw, 0.0)
     for j in range(n_bins):
-        weight = exp(load(raw, (first + j) * lanes) - shift)
+        weight = exp(load(raw, (first + j) * lanes) - top)
         store(block, 3 * j * lanes, weight)
         store(block, 3 * j * lanes + lanes, high)
         store(block, 3 * j * lanes + 2 * lanes, low)
-        part = (weight + grid) - grid
+        part = (weight + GRID) - GRID
         high, low = high + part, low + (weight - part)
     total = high + low
-    return total, low - (total - high), grid
+    return total, low - (total - high)
 
 
 @kernel
@@ -97,7 +91,7 @@ def middle_of(total: Any, rest: Any, numbers: Any) -> Any:
 
 
 @kernel
-def from_lower_end(value: Any, total: Any, rest: Any, grid: Any, numbers: Any) -> Any:
+def from_lower_end(value: Any, total: Any, rest: Any, numbers: Any) -> Any:
     """Return how far ``value`` is from the interval's lower end, as ``high - low``.
 
     ``high`` is a multiple that has exact sums.
@@ -105,7 +99,7 @@ def from_lower_end(value: Any, total: Any, rest: Any, grid: Any, numbers: Any) -
     scale, scale_low = scale_of(total, rest, numbers)
     place, place_low = product(scale, value, scale_low, 0.0 * scale)
     middle, middle_low = middle_of(total, rest, numbers)
-    place_high, middle_high = (place + grid) - grid, (middle + grid) - grid
+    place_high, middle_high = (place + GRID) - GRID, (middle + GRID) - GRID
     low = (place_high - place) + (middle_high - middle) - (place_low + middle_low)
     return place_high + middle_high, low
 

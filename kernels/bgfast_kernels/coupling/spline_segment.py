@@ -40,10 +40,10 @@ def segment_of(
         many of them a unit of length has, in two parts.
     """
     first = n_bins if inverse else 0
-    total, rest, grid = exponentials(raw, first, n_bins, searched)
-    other_total, other_rest, _ = exponentials(raw, n_bins - first, n_bins, other)
+    total, rest = exponentials(raw, first, n_bins, searched)
+    other_total, other_rest = exponentials(raw, n_bins - first, n_bins, other)
     floor, other_floor = total * numbers[FLOOR], other_total * numbers[FLOOR]
-    high, low = from_lower_end(value, total, rest, grid, numbers)
+    high, low = from_lower_end(value, total, rest, numbers)
     k, offset, weight, other_high, other_low, other_weight, left, right = find_bin(
         high, low, raw, searched, floor, other, n_bins
     )

@@ -31,14 +31,13 @@ from bgfast_kernels.simd.memory import (
     store_between,
     transpose_tile,
 )
-from bgfast_kernels.simd.transcendental import exp, exp_power, expm1, log_one_plus, logarithm
+from bgfast_kernels.simd.transcendental import exp, expm1, log_one_plus, logarithm
 
 __all__ = [
     "WIDTH_BYTES",
     "Lanes",
     "any_less",
     "exp",
-    "exp_power",
     "expm1",
     "fill",
     "fma",

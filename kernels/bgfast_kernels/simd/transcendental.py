@@ -56,16 +56,6 @@ def expm1(typing_context: Any, a: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def exp_power(typing_context: Any, a: Any) -> Any:
-    """Return the power of two nearest to the exponential of a vector, |a| at most 87."""
-
-    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return _power(builder, values[0])[0]
-
-    return a(a), emit
-
-
-@intrinsic  # type: ignore[untyped-decorator]
 def logarithm(typing_context: Any, a: Any) -> Any:
     """Return ``log(a)`` of positive normal numbers; NaN stays.
 
@@ -118,28 +108,20 @@ def log_one_plus(typing_context: Any, a: Any) -> Any:
 def _reduced(builder: Any, x: Any, degree: int) -> tuple[Any, Any, Any]:
     """Emit 2^k, r and expm1(r) / r, where x = k ln 2 + r with integral k and |r| <= ln 2 / 2.
 
-    ``degree`` is that of the series of expm1.
-    """
-    power, k = _power(builder, x)
-    r = x
-    for part in _LN2[isinstance(x.type.element, ir.FloatType)]:
-        r = _fma(builder, k, _constant(x, -part), r)
-    series = [1 / math.factorial(n) for n in range(1, degree + 1)]
-    return power, r, _polynomial(builder, r, series)
-
-
-def _power(builder: Any, x: Any) -> tuple[Any, Any]:
-    """Emit 2^k and k, the integer nearest to x / ln 2.
-
     Adding a number whose unit in the last place is 1 rounds to k and leaves k + bias in the lowest
-    bits.
+    bits. ``degree`` is that of the series of expm1.
     """
     single = isinstance(x.type.element, ir.FloatType)
     magic = _constant(x, 1.5 * 2.0**23 + 127 if single else 1.5 * 2.0**52 + 1023)
     shifted = _fma(builder, x, _constant(x, 1 / math.log(2)), magic)
+    k = builder.fsub(shifted, magic)
+    r = x
+    for part in _LN2[single]:
+        r = _fma(builder, k, _constant(x, -part), r)
     bits = _integers(builder, shifted)
-    power = builder.shl(bits, _constant(bits, 23 if single else 52))
-    return builder.bitcast(power, x.type), builder.fsub(shifted, magic)
+    power = builder.bitcast(builder.shl(bits, _constant(bits, 23 if single else 52)), x.type)
+    series = [1 / math.factorial(n) for n in range(1, degree + 1)]
+    return power, r, _polynomial(builder, r, series)
 
 
 def _polynomial(builder: Any, x: Any, coefficients: Sequence[float]) -> Any:
