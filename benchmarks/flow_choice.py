@@ -78,10 +78,10 @@ def training_seconds(table: dict[str, Any], each: list[float]) -> float:
     return sum(s["steps"] * t for s, t in zip(table["training"]["stages"], each, strict=True))
 
 
-def measure(name: str, each: list[float], budget: float, seed: int, path: Path) -> dict[str, Any]:
-    """Run one contender, whose steps take ``each`` seconds, in the folder ``path``.
+def run(name: str, each: list[float], budget: float, seed: int, path: Path) -> None:
+    """Do all of one contender, whose steps take ``each`` seconds, in the folder ``path``.
 
-    Training takes ``budget`` seconds. Returns what was reached.
+    Training takes ``budget`` seconds.
     """
     table = table_of(name)
     table["seed"] = seed
@@ -89,10 +89,14 @@ def measure(name: str, each: list[float], budget: float, seed: int, path: Path) 
     for stage in table["training"]["stages"]:
         stage["steps"] = max(1, round(stage["steps"] * factor))
     config = validated(DimerConfig, table, name)
-    folder = RunFolder.open(path, config, resume=False)
     with Reporter(quiet=True) as reporter:
-        dimer.run(config, folder, reporter)
+        dimer.run(config, RunFolder.open(path, config, resume=False), reporter)
+
+
+def reached(name: str, path: Path) -> dict[str, Any]:
+    """Return what the run in the folder ``path`` reached."""
     summary = json.loads((path / "summary.json").read_text())
+    table = RunFolder(path).table()
     profile = summary["profile"]
     r, stderr = np.array(profile["r"]), np.array(profile["stderr"], dtype=float)
     inside = (r >= PROFILE[0]) & (r <= PROFILE[1])
@@ -100,9 +104,8 @@ def measure(name: str, each: list[float], budget: float, seed: int, path: Path) 
     parts, seconds = summary["parts_of_the_pool"], summary["seconds"]
     return {
         "flow": name,
-        "seed": seed,
+        "seed": table["seed"],
         "steps": [stage["steps"] for stage in table["training"]["stages"]],
-        "ms_per_step": [1e3 * s for s in each],
         "seconds": seconds,
         # umbrella sampling is what the run is compared with, not a part of it
         "total_seconds": sum(s for part, s in seconds.items() if part != "reference"),
@@ -116,6 +119,10 @@ def measure(name: str, each: list[float], budget: float, seed: int, path: Path) 
         "validation_nll": last["validation_nll"],
         "kl": last["kl"],
     }
+
+
+def folder_name(flow: str) -> str:
+    return flow.replace(", ", "-").replace(" ", "-")
 
 
 def line(row: dict[str, Any]) -> str:
@@ -136,19 +143,26 @@ def main() -> None:
     parser.add_argument("flows", nargs="*", metavar="FLOW", help=", ".join(FLOWS))
     parser.add_argument("--training-seconds", type=float, help="[as long as the preset takes]")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--runs", type=Path, help="keep the run folders here")
+    parser.add_argument(
+        "--runs", type=Path, help="keep the run folders here; finished ones are read"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here too")
     options = parser.parse_args()
     chosen = options.flows or list(FLOWS)
     if unknown := sorted(set(chosen) - set(FLOWS)):
         parser.error(f"no flow {', '.join(unknown)}; there are {', '.join(FLOWS)}")
-    each = {name: step_seconds(table_of(name)) for name in {PRESET: None, **dict.fromkeys(chosen)}}
-    budget = options.training_seconds or training_seconds(table_of(PRESET), each[PRESET])
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
+        paths = {name: (options.runs or Path(temporary)) / folder_name(name) for name in chosen}
+        missing = [name for name in chosen if not (paths[name] / "summary.json").exists()]
+        timed = dict.fromkeys([PRESET, *missing] if missing else [])
+        each = {name: step_seconds(table_of(name)) for name in timed}
         for name in chosen:
-            path = (options.runs or Path(temporary)) / name.replace(", ", "-").replace(" ", "-")
-            rows.append(measure(name, each[name], budget, options.seed, path))
+            if name in missing:
+                preset = training_seconds(table_of(PRESET), each[PRESET])
+                budget = options.training_seconds or preset
+                run(name, each[name], budget, options.seed, paths[name])
+            rows.append(reached(name, paths[name]))
             print(line(rows[-1]), flush=True)
     found = {"machine": machine.describe(clock="wall-clock time"), "rows": rows}
     print(machine.line(found["machine"]))

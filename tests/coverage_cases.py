@@ -23,18 +23,25 @@ from bgfast.analysis import (
     free_energy_profile,
 )
 from bgfast.analysis.biased import Bias, pool_biased
-from bgfast.energies import DoubleWell
+from bgfast.energies import Bias as Potential
+from bgfast.energies import Biased, DoubleWell
+from bgfast.experiments.annealed_estimate import estimate_of_islands
+from bgfast.experiments.config import AnalysisConfig
 from bgfast.experiments.exact import double_well_exact
 from bgfast.flows import Scaling, log_prob
 from bgfast.sampling import MetropolisSampler
+from bgfast.sampling.anneal import AnnealSettings, anneal
 from bgfast.sampling.generate import generate
 
 BOUNDS, N_BINS, SPLIT = (-2.4, 2.4), 24, 0.0
 SCALE = (1.6, 1.1)
 CENTRES, SPRING, N_WALKERS_IN_WINDOW = np.linspace(-2.1, 2.1, 8), 20.0, 12
+ANNEALING = AnnealSettings(n_samples=4800, islands=12, draws=1, leapfrog=3, cess=0.8, pilot=64)
 N_GENERATED, N_WALKERS, N_FRAMES, STRIDE = 2000, 12, 40, 6
 ENERGY = DoubleWell()
 EXACT = double_well_exact(ENERGY, 1.0, BOUNDS, N_BINS, SPLIT)
+
+FLAT = Biased(ENERGY, lambda x: x[..., 0], Potential(EXACT.profile.r, -EXACT.profile.f))
 
 Answer = tuple[Estimate, Profile]
 """F(x1 > 0) - F(x1 < 0), and the profile along x1."""
@@ -116,10 +123,25 @@ def with_windows(seed: int) -> Answer:
     return Estimate(-below_above.value, below_above.stderr), result.profile
 
 
+def annealed(seed: int) -> Answer:
+    """Generated samples annealed to a target that is flat along x1; errors from the islands."""
+    found = anneal(generator(), FLAT, ANNEALING, seed=seed)
+    u = ENERGY.energy(torch.from_numpy(found.x)).numpy()
+    found = found.reweighted(found.u - u)
+    return estimate_of_islands(
+        found.x[:, 0],
+        found.log_w,
+        found.island,
+        AnalysisConfig(bounds=BOUNDS, n_bins=N_BINS, split=SPLIT),
+        orientation="above-below",
+    )
+
+
 ESTIMATORS: dict[str, Callable[[int], Answer]] = {
     "plain": plain,
     "bidirectional": pooled,
     "windows": with_windows,
+    "annealed": annealed,
 }
 """A further estimator whose error bars are to be tested is one entry here."""
 

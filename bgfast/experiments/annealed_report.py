@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bgfast.analysis.report import Report, Table
-from bgfast.experiments.annealed import AnnealedEstimate
+from bgfast.experiments.annealed_estimate import AnnealedEstimate
 
 _TEXT = (
     "Samples of the generator are carried to the Boltzmann distribution by annealed sequential "

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from bgfast.energies import ParticleDimer
-from bgfast.experiments.annealed import annealed_estimate
+from bgfast.experiments.annealed_estimate import annealed_estimate
 from bgfast.experiments.annealed_report import annealed_sentences
 from bgfast.experiments.data import StateData
 from bgfast.experiments.dimer_anneal import draw_annealed_dimer
@@ -21,13 +21,13 @@ from bgfast.experiments.dimer_data import (
     simulate,
     simulate_flat,
 )
-from bgfast.experiments.dimer_pool import POOLED_ROWS, generated_rows
 from bgfast.experiments.dimer_reference import keep_references
 from bgfast.experiments.dimer_report import analyse
 from bgfast.experiments.dimer_windows import choose_starts, simulate_windows
 from bgfast.experiments.estimates import plain_estimate, worth_sentences
 from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.pipeline import build_flow, draw, load_flow, seed_for, train, usable_device
+from bgfast.experiments.pooling import POOLED_ROWS, generated_rows
 from bgfast.experiments.progress import Reporter
 from bgfast.flows import Flow
 from bgfast.sampling.store import read_columns
@@ -171,7 +171,7 @@ def _windows(
     path, section = folder.windows_at(tau), config.analysis
     if config.windows.n_windows == 0 or path.exists():
         return
-    rows = generated_rows(folder, section, tau)
+    rows = generated_rows(folder.samples_at(tau), section.split, tau, section.bounds)
     usable = np.flatnonzero((rows.state >= 0) & rows.finite)
     if usable.size == 0:
         reporter.note(

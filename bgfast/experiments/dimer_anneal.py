@@ -17,10 +17,11 @@ from bgfast.experiments.dimer_data import (
     N_FIXED,
     FlattenedData,
     left_to_right,
-    outside_labelling,
+    outside_reference,
 )
 from bgfast.experiments.progress import Reporter
 from bgfast.flows import Flow
+from bgfast.sampling.anneal.random_numbers import random_rows
 from bgfast.sampling.umbrella_estimate import without_double_well
 
 _BEYOND = 0.2
@@ -40,27 +41,31 @@ class DimerLabelling:
     def __init__(self, data: StateData) -> None:
         if not data.reference.size:
             raise ValueError("the data follow no labelling: their reference is empty")
-        self._data = data
         self._reference = torch.from_numpy(data.reference.reshape(-1))
 
     def inside(self, x: Tensor) -> Tensor:
         """Return which rows of ``x[n, dim]`` follow the labelling, bool, ``[n]``."""
-        return ~outside_labelling(x, self._data).to(x.device)
+        return ~outside_reference(x, self._on_device_of(x))
 
     def canonical(self, x: Tensor) -> Tensor:
         """Return ``x[n, dim]`` with its particles relabelled."""
-        return ops.relabel(left_to_right(x), self._reference, n_fixed=N_FIXED)[0]
+        return ops.relabel(left_to_right(x), self._on_device_of(x), n_fixed=N_FIXED)[0]
 
     def shuffled(self, x: Tensor, rng: np.random.Generator) -> Tensor:
         """Return ``x[n, dim]`` with the solvent, and the dimer's two, in a random order."""
         n, dim = x.shape
-        particles = x.reshape(n, dim // 2, 2)
-        order = np.argsort(rng.random((n, dim // 2)), axis=1)
-        dimer = order < N_FIXED  # the first two entries name the dimer's in the order they come
-        solvent = order[~dimer].reshape(n, -1)
-        both = order[dimer].reshape(n, -1)
-        index = torch.from_numpy(np.concatenate([both, solvent], axis=1))
+        n_particles = dim // 2
+        order = random_rows(n, n_particles, rng, x.device).argsort(1)
+        # The first two entries name the dimer's in the order they come; the others the solvent's.
+        index = order.gather(1, (order >= N_FIXED).long().argsort(stable=True))
+        particles = x.reshape(n, n_particles, 2)
         return torch.take_along_dim(particles, index[..., None], dim=1).reshape(n, dim)
+
+    def _on_device_of(self, x: Tensor) -> Tensor:
+        """Return the reference where ``x`` is; it is copied to a device once."""
+        if self._reference.device != x.device:
+            self._reference = self._reference.to(x.device)
+        return self._reference
 
 
 def dimer_target(

@@ -143,9 +143,12 @@ def outside_labelling(x: Tensor, data: StateData) -> Tensor:
     """
     if not data.reference.size:
         return torch.zeros(len(x), dtype=torch.bool)
-    reference = torch.from_numpy(data.reference.reshape(-1))
-    canonical = ops.is_canonical(x.double().cpu(), reference, n_fixed=N_FIXED)
-    return ~canonical | _turned(x).cpu()
+    return outside_reference(x.cpu(), torch.from_numpy(data.reference.reshape(-1)))
+
+
+def outside_reference(x: Tensor, reference: Tensor) -> Tensor:
+    """Return which ``x[n, dim]`` are outside the labelling of ``reference[dim]``, ``[n]``."""
+    return ~ops.is_canonical(x.double(), reference, n_fixed=N_FIXED) | _turned(x)
 
 
 def left_to_right(x: Tensor) -> Tensor:

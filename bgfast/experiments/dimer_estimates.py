@@ -16,13 +16,14 @@ from bgfast.analysis import (
     trust,
 )
 from bgfast.energies import ParticleDimer
-from bgfast.experiments.annealed import AnnealedEstimate, annealed_estimate
+from bgfast.experiments.annealed_estimate import AnnealedEstimate, annealed_estimate
 from bgfast.experiments.data import StateData
 from bgfast.experiments.dimer_config import DimerConfig
-from bgfast.experiments.dimer_pool import AGREES, PooledEstimate, generated_rows, pooled_estimate
+from bgfast.experiments.dimer_pool import AGREES, PooledEstimate, pooled_estimate
 from bgfast.experiments.dimer_windows import WindowData
 from bgfast.experiments.estimates import PlainEstimate, barrier_range, plain_estimate
 from bgfast.experiments.folder import RunFolder
+from bgfast.experiments.pooling import generated_rows
 from bgfast.experiments.progress import Reporter
 from bgfast.flows import Sequential
 from bgfast.sampling.umbrella import UmbrellaResult
@@ -174,7 +175,8 @@ def estimates(
             windows = None
             if folder.windows_at(tau).exists():
                 windows = WindowData.load(folder.windows_at(tau), energy.dim)
-            rows, states = generated_rows(folder, section, tau), simulated.get(tau)
+            rows = generated_rows(folder.samples_at(tau), section.split, tau, section.bounds)
+            states = simulated.get(tau)
             estimate = pooled_estimate(energy, flow, section, tau, rows, states, windows)
             if estimate is not None:
                 pooled[tau] = estimate

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from bgfast.analysis import (
     Bidirectional,
@@ -25,18 +24,13 @@ from bgfast.experiments.config import AnalysisConfig
 from bgfast.experiments.data import StateData
 from bgfast.experiments.dimer_data import FlattenedData
 from bgfast.experiments.dimer_windows import WindowData
-from bgfast.experiments.folder import RunFolder
-from bgfast.flows import Sequential, log_prob
-from bgfast.sampling.store import read_columns
+from bgfast.experiments.pooling import simulated_rows
+from bgfast.flows import Sequential
 
 STATES = ("closed", "open")
-POOLED_ROWS = 2_000_000
-"""Generated rows that enter a pool, at most: it holds them in memory."""
 AGREES = 2.5
 """Standard errors within which two estimates agree."""
 _DISAGREES = 4.0
-_GENERATOR_BATCHES = 64
-_CHUNK = 8192
 
 
 @dataclass(frozen=True)
@@ -82,22 +76,6 @@ def _agreement(states: Estimate, windows: Estimate) -> Finding:
     return Finding(level, sentence)
 
 
-def generated_rows(folder: RunFolder, section: AnalysisConfig, tau: float) -> Rows:
-    """Return the samples drawn at ``tau``, those outside of labelling or bounds with state -1."""
-    columns = ("r", "energy", "log_w", "discard")
-    path = folder.samples_at(tau)
-    d, u, log_w, discard = next(read_columns(path, *columns, chunk=POOLED_ROWS))
-    low, high = section.bounds
-    outside = discard.astype(bool) | ~((d >= low) & (d <= high))
-    return Rows(
-        u=u / tau,
-        log_q=-u / tau - log_w,
-        state=np.where(outside, -1, (d >= section.split).astype(int)),
-        r=d,
-        block=np.arange(len(u)) * _GENERATOR_BATCHES // len(u),
-    )
-
-
 def pooled_estimate(
     energy: ParticleDimer,
     flow: Sequential,
@@ -118,7 +96,7 @@ def pooled_estimate(
     tau
         Relative temperature.
     generated
-        From :func:`generated_rows`.
+        From :func:`~bgfast.experiments.pooling.generated_rows`.
     states
         Simulations of the two states at ``tau``; the held-out walkers enter. Their energies are not
         divided by tau, those of the windows are.
@@ -134,12 +112,12 @@ def pooled_estimate(
     sources: list[tuple[Rows, list[Bias]]] = []
     if states is not None and states.held_out.any():
         reduced = replace(states, energy=states.energy / tau)
-        simulated = _simulated_rows(reduced, flow, energy, tau)
+        simulated = simulated_rows(reduced, flow, energy.dimer_distance, tau)
         by_state = bidirectional(_state_pool(generated, simulated, states, energy, tau), STATES)
         sources.append((simulated, _state_biases(states, energy, section, tau)))
     alone = None
     if windows is not None:
-        simulated = _simulated_rows(windows, flow, energy, tau)
+        simulated = simulated_rows(windows, flow, energy.dimer_distance, tau)
         sources.append((simulated, windows.biases(energy)))
         alone = _pool(None, sources[-1:], section)
     if not sources:
@@ -198,21 +176,3 @@ def _state_pool(
         removed = data.removed(energy, rows.r, rows.state) / tau
         flat.append(replace(rows, u=rows.u - removed, log_target=-removed))
     return Pool(*flat)
-
-
-@torch.no_grad()
-def _simulated_rows(data: StateData, flow: Sequential, energy: ParticleDimer, tau: float) -> Rows:
-    """Return the held-out frames with the density of the generator at ``tau``."""
-    walkers = np.flatnonzero(data.held_out)
-    n_frames = data.x.shape[1]
-    x = data.frames(held_out=True)
-    parameter = next(flow.parameters())
-    parts = torch.split(x, _CHUNK)
-    log_q = torch.cat([log_prob(flow, part.to(parameter), tau).cpu() for part in parts])
-    return Rows(
-        u=data.energy[walkers].ravel(),
-        log_q=log_q.double().numpy(),
-        state=np.repeat(data.state[walkers], n_frames),
-        r=energy.dimer_distance(x).numpy(),
-        block=np.repeat(walkers, n_frames),
-    )

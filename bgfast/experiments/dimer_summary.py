@@ -83,6 +83,7 @@ def _reference(reference: UmbrellaResult | None) -> dict[str, Any]:
     entry = {
         "method": "umbrella sampling with replica exchange",
         "delta_f": estimate_entry(reference.delta_f),
+        "stderr": reference.delta_f.stderr,
         "profile": profile_entry(reference.profile),
         "converged": reference.converged,
     }

@@ -17,7 +17,7 @@ from bgfast.analysis import (
     profile_deviation,
     trust,
 )
-from bgfast.experiments.annealed import AnnealedEstimate, annealed_estimate
+from bgfast.experiments.annealed_estimate import AnnealedEstimate, annealed_estimate
 from bgfast.experiments.data import StateData
 from bgfast.experiments.estimates import PlainEstimate, barrier_range, plain_estimate
 from bgfast.experiments.evaluations import EnergyEvaluations, of_training

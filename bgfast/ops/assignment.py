@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
+from bgfast.ops import assignment_cuda
 from bgfast.ops.backend import select_backend
 from bgfast.ops.registry import TorchOp, register
 
@@ -26,7 +27,7 @@ def assign(x: Tensor, reference: Tensor, backend: str | None = None) -> Tensor:
     reference
         Reference configuration, shape ``[N, dim]``, on the device of ``x``.
     backend
-        ``"torch"`` (a loop over SciPy), ``"numba"`` or ``None`` (chosen by the tensor).
+        ``"torch"`` (a loop over SciPy), ``"numba"``, ``"cuda"`` or ``None`` (chosen by the tensor).
 
     Returns
     -------
@@ -134,6 +135,8 @@ def _assignment(x: Tensor, reference: Tensor, backend: str | None) -> Tensor:
     backend = select_backend("assignment", x, backend)
     if backend == "torch":
         return _reference(x, reference)
+    if backend == "cuda":
+        return assignment_cuda.assign(x, reference)
     implementation = get("assignment").load(backend)
     rows = x.reshape(-1, *reference.shape).numpy()
     return torch.from_numpy(implementation(rows, reference.numpy())).reshape(x.shape[:-1])

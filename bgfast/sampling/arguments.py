@@ -63,3 +63,12 @@ def intervals(value: Any, n: int) -> Array:
         low, high = interval[reversed_rows[0]]
         raise ValueError(f"interval must have low < high, got ({low:g}, {high:g})")
     return interval
+
+
+def frames(n_steps: int, stride: int) -> int:
+    """Return how many frames ``n_steps`` are, one every ``stride``."""
+    if stride < 1:
+        raise ValueError(f"stride must be at least 1, got {stride}")
+    if n_steps < 0 or n_steps % stride:
+        raise ValueError(f"n_steps must be a multiple of stride = {stride}, got {n_steps}")
+    return n_steps // stride

@@ -14,13 +14,12 @@ import numpy as np
 from bgfast_kernels import montecarlo, random
 from numpy.typing import ArrayLike, NDArray
 
-from bgfast.sampling import arguments, metropolis_cuda
+from bgfast.sampling import adaptation, arguments, metropolis_cuda
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
 _MAX_CHUNKS = 64
-_ADAPT_ROUNDS = 25
 
 SYSTEMS: dict[str, Callable[[Any], montecarlo.System]] = {
     "DoubleWell": lambda s: montecarlo.double_well(s.dim, s.a4, s.a2, s.a1, s.k),
@@ -81,7 +80,7 @@ class MetropolisSampler:
         Number of the first walker: walker i of a sampler has stream ``first_walker + i``, so
         walkers can be split among samplers without changing any of them.
     device
-        A CUDA device for sweeps of many dimer walkers, the CPU's moves to rounding; default: CPU.
+        A CUDA device for many walkers, which makes the CPU's moves to rounding; default: CPU.
 
     Raises
     ------
@@ -105,11 +104,12 @@ class MetropolisSampler:
         first_walker: int = 0,
         device: Any = None,
     ) -> None:
-        self.system = _monte_carlo(system)
+        self.system = monte_carlo(system)
         self.moves = _moves(self.system, moves)
+        self._on_device: metropolis_cuda.DeviceMoves | None = None
         if device is not None:
             device = metropolis_cuda.check(self.system, self.moves, device)
-        self._device = device
+            self._on_device = metropolis_cuda.DeviceMoves(self.system, self.moves, device)
         x = arguments.configurations(x0, self.system.dim)
         u, q = montecarlo.evaluate(self.system, x)
         n = len(x)
@@ -149,7 +149,7 @@ class MetropolisSampler:
         ValueError
             If ``stride`` is not positive or does not divide ``n_steps``.
         """
-        n_frames = _frames(n_steps, stride)
+        n_frames = arguments.frames(n_steps, stride)
         n, dim = self.walkers.x.shape
         frames, energies = np.empty((n, n_frames, dim)), np.empty((n, n_frames))
         self.walkers.accepted[:] = 0
@@ -163,9 +163,9 @@ class MetropolisSampler:
         return Trajectory(frames, energies, self.walkers.accepted / proposals)
 
     def _advance(self, n_frames: int, stride: int) -> tuple[Array, Array]:
-        if self._device is None:
-            return montecarlo.advance(self.system, self.moves, self.walkers, n_frames, stride)
-        return metropolis_cuda.advance(self.system, self.walkers, n_frames, stride, self._device)
+        if self._on_device is not None:
+            return self._on_device.advance_walkers(self.walkers, n_frames, stride)
+        return montecarlo.advance(self.system, self.moves, self.walkers, n_frames, stride)
 
     def adapt(self, n_steps: int, target: float = 0.4) -> Array:
         """Run a burn-in in which each walker's step size goes to a wanted acceptance.
@@ -192,12 +192,11 @@ class MetropolisSampler:
         """
         if not 0 < target < 1:
             raise ValueError(f"target must lie between 0 and 1, got {target}")
-        if n_steps < _ADAPT_ROUNDS:
-            raise ValueError(f"n_steps must be at least {_ADAPT_ROUNDS}, got {n_steps}")
-        cuts = np.linspace(0, n_steps, _ADAPT_ROUNDS + 1).astype(int)
-        for i, length in enumerate(np.diff(cuts).tolist()):
-            acceptance = self.run(length, length).acceptance
-            self.walkers.step *= np.exp(3.0 * (acceptance - target) / (1.0 + i / 5.0))
+        if n_steps < adaptation.ROUNDS:
+            raise ValueError(f"n_steps must be at least {adaptation.ROUNDS}, got {n_steps}")
+        for i, length in enumerate(adaptation.rounds(n_steps)):
+            excess = self.run(length, length).acceptance - target
+            self.walkers.step *= np.exp(adaptation.log_change(excess, i))
         return self.walkers.step.copy()
 
     @property
@@ -260,7 +259,7 @@ def palindromic_moves(system: Any) -> str:
     TypeError
         If there is no Monte Carlo for ``system``.
     """
-    return "particle-palindrome" if "particle" in _monte_carlo(system).kernels else "all"
+    return "particle-palindrome" if "particle" in monte_carlo(system).kernels else "all"
 
 
 def evaluate(system: Any, x: Array) -> tuple[Array, Array]:
@@ -271,10 +270,17 @@ def evaluate(system: Any, x: Array) -> tuple[Array, Array]:
     TypeError
         If there is no Monte Carlo for ``system``.
     """
-    return montecarlo.evaluate(_monte_carlo(system), x)
+    return montecarlo.evaluate(monte_carlo(system), x)
 
 
-def _monte_carlo(system: Any) -> montecarlo.System:
+def monte_carlo(system: Any) -> montecarlo.System:
+    """Return the Monte Carlo system of an energy.
+
+    Raises
+    ------
+    TypeError
+        If there is none.
+    """
     for kind in type(system).__mro__:
         if kind.__name__ in SYSTEMS:
             return SYSTEMS[kind.__name__](system)
@@ -289,11 +295,3 @@ def _moves(system: montecarlo.System, moves: str | None) -> str:
         allowed = ", ".join(repr(name) for name in system.kernels)
         raise ValueError(f"moves must be one of {allowed} for this system, got {moves!r}")
     return moves
-
-
-def _frames(n_steps: int, stride: int) -> int:
-    if stride < 1:
-        raise ValueError(f"stride must be at least 1, got {stride}")
-    if n_steps < 0 or n_steps % stride:
-        raise ValueError(f"n_steps must be a multiple of stride = {stride}, got {n_steps}")
-    return n_steps // stride

@@ -7,6 +7,7 @@ new op adds its programs here.
 from __future__ import annotations
 
 from bgfast_kernels import cuda
+from bgfast_kernels.assignment import cuda_kernels as assignment
 from bgfast_kernels.coupling import cuda_kernels as coupling
 from bgfast_kernels.dimer import cuda_kernels as dimer
 from bgfast_kernels.kde import cuda_kernels as kde
@@ -19,6 +20,7 @@ ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 def programs() -> dict[str, cuda.Program]:
     """Return every program by a label for tables."""
     return {
+        **assignment.programs(),
         **dimer.programs(),
         **coupling.programs(),
         **kde.programs(),

@@ -11,10 +11,10 @@ from bgfast.experiments import annealed
 from bgfast.experiments.annealed import (
     AnnealConfig,
     AnnealedTarget,
-    annealed_estimate,
     draw_annealed,
     flattening,
 )
+from bgfast.experiments.annealed_estimate import annealed_estimate
 from bgfast.experiments.annealed_report import anneal_entry, annealed_sentences
 from bgfast.experiments.config import AnalysisConfig
 from bgfast.experiments.exact import double_well_exact

@@ -114,7 +114,8 @@ def test_a_nan_stays_in_its_row(gpu, name, dtype):
     clean, dirty = call(name, args), call(name, args | {main: rows})
     others = torch.arange(40, device=gpu) != 17
     assert torch.equal(dirty[others], clean[others])
-    assert dirty[17].isnan().all()
+    if dirty.is_floating_point():
+        assert dirty[17].isnan().all()
 
 
 @every_op

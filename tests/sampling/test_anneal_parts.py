@@ -1,6 +1,7 @@
 """The parts of annealing: weights, resampling, and moves that leave their density as it is."""
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from bgfast.energies import Bias, Biased, DoubleWell, ParticleDimer
 from bgfast.flows import architecture
 from bgfast.sampling import MetropolisSampler
+from bgfast.sampling.anneal.device_local import DeviceLocalMoves
 from bgfast.sampling.anneal.hmc import hmc
-from bgfast.sampling.anneal.local import LocalMoves, local_move
+from bgfast.sampling.anneal.local import LocalMoves
 from bgfast.sampling.anneal.population import Target
 from bgfast.sampling.anneal.result import jackknife, judge, log_mean
 from bgfast.sampling.anneal.weights import (
@@ -22,6 +24,8 @@ from bgfast.sampling.anneal.weights import (
     scaled,
     systematic,
 )
+from tests.cuda_shim import COMPILER
+from tests.montecarlo_shim import tensors_of_the_cpu
 
 LOG_WEIGHTS = st.lists(st.floats(-20, 5), min_size=1, max_size=30).map(np.array)
 
@@ -99,10 +103,18 @@ def quadrature(target, beta):
 MOMENTS = (lambda x: x[:, 0], lambda x: x[:, 0] ** 2, lambda x: x[:, 1] ** 2)
 
 
+KINDS = [("hmc", 1.0), ("hmc", 2.0), ("local", 2.0), ("local at another energy", 1.0)]
+
+
 @pytest.mark.parametrize(
-    ("kind", "tau"), [("hmc", 1.0), ("hmc", 2.0), ("local", 2.0), ("local at another energy", 1.0)]
+    ("kind", "tau", "on_device"),
+    [(*kind, False) for kind in KINDS]
+    + [
+        pytest.param(*kind, True, marks=pytest.mark.skipif(COMPILER is None, reason="needs g++"))
+        for kind in KINDS[2:]
+    ],
 )
-def test_moves_leave_the_intermediate_density_as_it_is(kind, tau):
+def test_moves_leave_the_intermediate_density_as_it_is(kind, tau, on_device):
     shallow = DoubleWell(a4=0.2, a2=0.6, a1=0.2)
     target = Target(flow(), shallow, tau)
     beta, n, rng = 0.5, 2000, np.random.default_rng(3)
@@ -110,11 +122,14 @@ def test_moves_leave_the_intermediate_density_as_it_is(kind, tau):
     local = LocalMoves(system, tau, None)
     z = torch.from_numpy(rng.normal(size=(n, 2)))
     particles = target.particles(z)
-    for _ in range(60 if kind == "hmc" else 80):
-        if kind == "hmc":
-            particles, probability = hmc(target, particles, beta, 0.6, 3, rng, 1024)
-        else:
-            particles, probability = local_move(target, local, particles, beta, 4, 0.7, rng, 9999)
+    with tensors_of_the_cpu() if on_device else nullcontext():
+        if on_device:
+            local = DeviceLocalMoves(local, torch.device("cpu"))
+        for _ in range(60 if kind == "hmc" else 80):
+            if kind == "hmc":
+                particles, probability = hmc(target, particles, beta, 0.6, 3, rng, 1024)
+            else:
+                particles, probability = local.move(target, particles, beta, 4, 0.7, rng, 9999)
     assert 0.3 < float(probability.mean()) < 0.999
     for moment, exact in zip(MOMENTS, quadrature(target, beta), strict=True):
         values = moment(particles.x)

@@ -47,7 +47,8 @@ def work_distributions(
                 say_nothing_to_show(axes, "no finite work on one side")
                 continue
             low = min(np.quantile(backward, 0.001), np.quantile(forward, 0.0))
-            high = np.quantile(forward, 0.6)
+            # The generated side has a long tail; it may take half of the picture.
+            high = min(np.quantile(forward, 0.95), max(-low, 1.0))
             edges = np.linspace(min(low, -1.0), max(high, 1.0), n_bins + 1)
             for work, color, label in (
                 (backward, GREY, "simulated"),

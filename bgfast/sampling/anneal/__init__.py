@@ -2,6 +2,8 @@
 
 :mod:`~.run` puts it together; :mod:`~.population` holds the densities, :mod:`~.weights` the
 schedule and resampling, :mod:`~.hmc` and :mod:`~.local` the moves, :mod:`~.result` the verdict.
+``device_*`` do the same where the flow is on a device: the pilot waits once a stage (how many
+stages there are depends on the numbers), the islands not before their results are fetched.
 """
 
 from bgfast.sampling.anneal.population import Labelling

@@ -1,34 +1,60 @@
-"""A population on a device: weights and resampling stay there, and nothing waits until the end.
+"""A population on a device: all of it stays there, and nothing waits for it.
 
-The same as :func:`bgfast.sampling.anneal.island.run_island` without local moves, but for the
-random numbers: whether to resample is a mask instead of a branch.
+The same as :func:`bgfast.sampling.anneal.island.run_island` but for the random numbers: whether to
+resample is a mask instead of a branch.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bgfast.sampling.anneal.hmc import hmc
-from bgfast.sampling.anneal.island import Island, Stage, first_draws
-from bgfast.sampling.anneal.population import Target
+from bgfast.sampling.anneal.device_local import DeviceLocalMoves
+from bgfast.sampling.anneal.device_weights import ess_share, scaled, systematic
+from bgfast.sampling.anneal.island import Island, Stage, first_draws, moved
+from bgfast.sampling.anneal.population import Particles, Target, joined
 from bgfast.sampling.anneal.settings import AnnealSettings
 
-_UNIT = 2.0**52  # of the weights as integers, whose sums do not depend on the order of adding
+
+@dataclass(frozen=True)
+class DeviceIsland:
+    """An island whose work is enqueued; its parameters are those of :class:`Island`, on the device.
+
+    ``records[stage]`` holds (ESS, acceptance of HMC, acceptance of local moves).
+    """
+
+    particles: Particles
+    log_weights: Tensor
+    ancestor: Tensor
+    records: Tensor
+
+    def finished(self) -> Island:
+        """Wait for the device and return the island."""
+        ess, acceptance, sweep_acceptance = self.records.cpu().numpy().T
+        return Island(
+            self.particles,
+            self.log_weights.cpu().numpy().copy(),
+            self.ancestor.cpu().numpy(),
+            ess,
+            acceptance,
+            sweep_acceptance,
+        )
 
 
 def run_device_island(
     target: Target,
     settings: AnnealSettings,
     stages: list[Stage],
+    local: DeviceLocalMoves | None,
     seed: int,
     progress: Callable[[], None],
-) -> Island:
-    """Carry a population through ``stages`` by moves in latent space alone.
+) -> DeviceIsland:
+    """Carry a population through ``stages``.
 
     ``progress`` is called when a stage is enqueued.
     """
@@ -40,11 +66,9 @@ def run_device_island(
     ancestor = torch.arange(len(particles), device=log_weights.device)
     beta, records = 0.0, []
     for stage in stages:
-        log_w = particles.log_w
-        log_weights = log_weights + torch.where(log_w.isfinite(), stage.beta - beta, 1.0) * log_w
+        log_weights = log_weights + scaled(particles.log_w, stage.beta - beta)
         beta, share = stage.beta, ess_share(log_weights)
-        index = systematic(log_weights, n, rng.random())
-        level = log_weights.logsumexp(0) - math.log(len(log_weights))
+        index, level = _resampled(log_weights, n, rng)
         if len(particles) > n:  # of many draws, as many go on as there are particles
             share = (share * settings.n_draws).clamp(max=1.0)
             log_weights = level.expand(n)
@@ -53,41 +77,32 @@ def run_device_island(
             index = torch.where(resampled, index, everyone)
             log_weights = torch.where(resampled, level, log_weights)
         particles, ancestor = particles.take(index), ancestor[index]
-        accepted = []
-        for _ in range(settings.steps):
-            particles, probability = hmc(
-                target, particles, beta, stage.step, settings.leapfrog, rng, settings.chunk
-            )
-            accepted.append(probability.mean())
-        records.append(torch.stack([share, torch.stack(accepted).mean()]))
+        particles, accepted, swept = moved(target, particles, stage, settings, local, rng)
+        records.append(torch.stack([share, _mean(accepted, share), _mean(swept, share)]))
         progress()
-    ess, acceptance = torch.stack(records).cpu().numpy().T
-    no_sweeps = np.full(len(stages), math.nan)
-    return Island(
-        particles,
-        log_weights.cpu().numpy().copy(),
-        ancestor.cpu().numpy(),
-        ess,
-        acceptance,
-        no_sweeps,
-    )
+    if settings.final_sweeps and local is not None:
+        if settings.kind == "smc":  # copies of one particle part ways in the sweeps
+            index, level = _resampled(log_weights, n, rng)
+            index = torch.where(level.isfinite(), index, everyone)
+            particles, ancestor = particles.take(index), ancestor[index]
+            log_weights = level.expand(n)
+        frames = []
+        for _ in range(settings.final_frames):
+            sweeps, step = settings.final_sweeps, stages[-1].sweep_step
+            particles, _ = local.move(target, particles, 1.0, sweeps, step, rng, settings.chunk)
+            frames.append(particles)
+        particles = joined(frames[-settings.kept_frames :])
+        log_weights = log_weights.repeat(settings.kept_frames)
+        ancestor = ancestor.repeat(settings.kept_frames)
+        progress()
+    return DeviceIsland(particles, log_weights, ancestor, torch.stack(records))
 
 
-def ess_share(log_weights: Tensor) -> Tensor:
-    """Return the effective sample size of ``log_weights[N]`` as a share of N, 0 if none is."""
-    value = 2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)
-    return (value.exp() / len(log_weights)).nan_to_num(nan=0.0)
+def _resampled(log_weights: Tensor, n: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Return resampled indices, and the log weight that each of them has then."""
+    level = log_weights.logsumexp(0) - math.log(len(log_weights))
+    return systematic(log_weights, n, rng.random()), level
 
 
-def systematic(log_weights: Tensor, n: int, uniform: float) -> Tensor:
-    """Return the indices ``[n]`` of a systematic resampling, in increasing order.
-
-    Weights are rounded to integers: sums of floats would depend on how the device orders them.
-    Where no weight is finite, the indices mean nothing.
-    """
-    shares = (log_weights - log_weights.logsumexp(0)).exp().nan_to_num(nan=0.0)
-    edges = (shares * _UNIT).round().long().cumsum(0)
-    total = edges[-1]
-    points = torch.arange(n, device=log_weights.device, dtype=torch.float64) + uniform
-    points = torch.minimum((points / n * total).long(), total - 1)
-    return torch.searchsorted(edges, points, right=True)
+def _mean(values: list[Tensor], like: Tensor) -> Tensor:
+    return torch.stack(values).mean() if values else torch.full_like(like, math.nan)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bgfast.sampling.anneal.population import Particles, Target, joined
+from bgfast.sampling.anneal.random_numbers import generator_of
 
 _JITTER = 0.2
 """Step sizes vary by this share from particle to particle, against periodic orbits."""
@@ -24,7 +25,7 @@ def hmc(
     target: Target,
     particles: Particles,
     beta: float,
-    step: float,
+    step: float | Tensor,
     n_leapfrog: int,
     rng: np.random.Generator,
     chunk: int,
@@ -36,7 +37,7 @@ def hmc(
     target, particles, beta
         The density pi_beta, and the particles.
     step
-        Leapfrog step size; each particle's is within 20 % of it.
+        Leapfrog step size, a number or a tensor with one; each particle's is within 20 % of it.
     n_leapfrog
         Leapfrog steps.
     rng
@@ -71,7 +72,7 @@ def hmc(
 
 
 def _random_numbers(
-    n: int, dim: int, step: float, rng: np.random.Generator, device: torch.device
+    n: int, dim: int, step: float | Tensor, rng: np.random.Generator, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return momenta, step sizes and logarithms of uniform numbers, float64, on the device.
 
@@ -79,10 +80,10 @@ def _random_numbers(
     """
     if device.type == "cpu":
         momentum = torch.from_numpy(rng.standard_normal((n, dim)))
-        steps = torch.from_numpy(step * rng.uniform(1 - _JITTER, 1 + _JITTER, n))
+        steps = step * torch.from_numpy(rng.uniform(1 - _JITTER, 1 + _JITTER, n))
         return momentum, steps, torch.from_numpy(np.log1p(-rng.random(n)))
-    generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
-    like: dict[str, Any] = {"generator": generator, "dtype": torch.float64, "device": device}
+    like: dict[str, Any] = {"generator": generator_of(rng, device)}
+    like |= {"dtype": torch.float64, "device": device}
     momentum = torch.randn(n, dim, **like)
     steps = step * (1 + _JITTER * (2 * torch.rand(n, **like) - 1))
     return momentum, steps, torch.log1p(-torch.rand(n, **like))

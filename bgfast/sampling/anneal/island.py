@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from bgfast.sampling.anneal.hmc import hmc
-from bgfast.sampling.anneal.local import LocalMoves, local_move
+from bgfast.sampling.anneal.local import LocalMoves, Mover
 from bgfast.sampling.anneal.population import Particles, Target, joined
 from bgfast.sampling.anneal.settings import AnnealSettings
 from bgfast.sampling.anneal.weights import (
@@ -26,12 +26,14 @@ from bgfast.sampling.generate import latent_rows
 
 Array = NDArray[np.float64]
 
-_PILOT_DRAWS = 8192
+PILOT_DRAWS = 8192
 """Least number of draws that the first beta rests on: their weights are the most uneven ones."""
-_FIRST_STEP = 0.1
-_FIRST_SWEEP_STEP = 0.1
-_ADAPT_FIRST, _ADAPT_MOVES = 8, 2  # HMC moves in the pilot's first stage, in the others
-_ADAPT_GAIN = 1.0
+FIRST_STEP = 0.1
+FIRST_SWEEP_STEP = 0.1
+ADAPT_FIRST, ADAPT_MOVES = 8, 2
+"""HMC moves in the pilot's first stage, and in the others."""
+ADAPT_GAIN = 1.0
+NOTHING = "none of the flow's draws has a finite weight: there is nothing to anneal"
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,8 @@ def run_island(
             index, log_weights = _resampled(log_weights, n, rng)
             particles = particles.take(torch.from_numpy(index).to(particles.z.device))
             ancestor = ancestor[index]
-        particles, acceptance, swept = _moved(target, particles, stage, settings, local, rng)
-        records.append((share, acceptance, swept))
+        particles, accepted, swept = moved(target, particles, stage, settings, local, rng)
+        records.append((share, _mean_or_nan(accepted), _mean_or_nan(swept)))
         progress()
     if settings.final_sweeps and local is not None and np.isfinite(log_weights).any():
         if settings.kind == "smc":  # copies of one particle part ways in the sweeps
@@ -129,9 +131,7 @@ def run_island(
         frames = []
         for _ in range(settings.final_frames):
             sweeps, step = settings.final_sweeps, stages[-1].sweep_step
-            particles, _ = local_move(
-                target, local, particles, 1.0, sweeps, step, rng, settings.chunk
-            )
+            particles, _ = local.move(target, particles, 1.0, sweeps, step, rng, settings.chunk)
             frames.append(particles)
         particles = joined(frames[-settings.kept_frames :])
         log_weights = np.tile(log_weights, settings.kept_frames)
@@ -150,11 +150,11 @@ def plan(
     """
     rng = np.random.default_rng(seed)
     n = settings.pilot
-    particles = first_draws(target, max(n * settings.n_draws, _PILOT_DRAWS), seed, settings.chunk)
+    particles = first_draws(target, max(n * settings.n_draws, PILOT_DRAWS), seed, settings.chunk)
     log_weights = np.where(particles.log_w.isfinite().cpu().numpy(), 0.0, -np.inf)
     if not np.isfinite(log_weights).any():
-        raise ValueError("none of the flow's draws has a finite weight: there is nothing to anneal")
-    beta, step, sweep_step = 0.0, _FIRST_STEP, _FIRST_SWEEP_STEP
+        raise ValueError(NOTHING)
+    beta, step, sweep_step = 0.0, FIRST_STEP, FIRST_SWEEP_STEP
     stages: list[Stage] = []
     while beta < 1:
         log_w = particles.log_w.cpu().numpy()
@@ -166,36 +166,36 @@ def plan(
         if first or ess_share(log_weights) < 0.5:
             index, log_weights = _resampled(log_weights, n, rng)
             particles = particles.take(torch.from_numpy(index).to(particles.z.device))
-        sweeps = _sweeps(settings, beta) if local is not None else 0
+        sweeps = settings.sweeps_at(beta) if local is not None else 0
         if not sweeps or beta <= settings.hmc_until:
-            for _ in range(max(_ADAPT_MOVES if stages else _ADAPT_FIRST, settings.steps)):
+            for _ in range(max(ADAPT_MOVES if stages else ADAPT_FIRST, settings.steps)):
                 particles, probability = hmc(
                     target, particles, beta, step, settings.leapfrog, rng, settings.chunk
                 )
                 excess = _mean(probability, log_weights) - settings.target_acceptance
-                step *= math.exp(_ADAPT_GAIN * excess)
+                step *= math.exp(ADAPT_GAIN * excess)
         if local is not None and (sweeps or (beta == 1 and settings.final_sweeps)):
             finite = torch.from_numpy(np.flatnonzero(np.isfinite(log_weights)))
             alive = particles.take(finite.to(particles.z.device))
             sweep_step = local.step_size(alive.x, sweep_step, int(rng.integers(2**62)))
             for _ in range(settings.steps if sweeps else 0):
-                particles, _ = local_move(
-                    target, local, particles, beta, sweeps, sweep_step, rng, settings.chunk
+                particles, _ = local.move(
+                    target, particles, beta, sweeps, sweep_step, rng, settings.chunk
                 )
         stages.append(Stage(beta, step, sweep_step if local is not None else 0.0))
     return stages
 
 
-def _moved(
+def moved(
     target: Target,
     particles: Particles,
     stage: Stage,
     settings: AnnealSettings,
-    local: LocalMoves | None,
+    local: Mover | None,
     rng: np.random.Generator,
-) -> tuple[Particles, float, float]:
-    """Return the particles after the moves of a stage, and the acceptances of both kinds."""
-    sweeps = _sweeps(settings, stage.beta) if local is not None else 0
+) -> tuple[Particles, list[Tensor], list[Tensor]]:
+    """Return the particles after the moves of a stage, and the mean acceptances of both kinds."""
+    sweeps = settings.sweeps_at(stage.beta) if local is not None else 0
     accepted, swept = [], []
     for _ in range(settings.steps):
         if not sweeps or stage.beta <= settings.hmc_until:
@@ -204,15 +204,11 @@ def _moved(
             )
             accepted.append(probability.mean())
         if sweeps and local is not None:
-            particles, probability = local_move(
-                target, local, particles, stage.beta, sweeps, stage.sweep_step, rng, settings.chunk
+            particles, probability = local.move(
+                target, particles, stage.beta, sweeps, stage.sweep_step, rng, settings.chunk
             )
             swept.append(probability.mean())
-    return particles, _mean_or_nan(accepted), _mean_or_nan(swept)
-
-
-def _sweeps(settings: AnnealSettings, beta: float) -> int:
-    return settings.sweeps if beta >= settings.sweeps_from else 0
+    return particles, accepted, swept
 
 
 def first_draws(target: Target, n: int, seed: int, chunk: int) -> Particles:

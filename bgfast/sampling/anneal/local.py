@@ -15,6 +15,7 @@ random copy of x and ends at the copy of x' that is meant; that is reversible to
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,9 +25,27 @@ from bgfast.energies import Energy
 from bgfast.sampling.anneal.population import Labelling, Particles, Target, joined
 from bgfast.sampling.metropolis import MetropolisSampler, evaluate, palindromic_moves
 
-_ADAPT = 50
+ADAPT_SWEEPS = 50
+"""Sweeps in which the step size is found."""
+ADAPT_ACCEPTANCE = 0.4
 _ROUND_TRIP = 1e-3
 """Largest |flow(inverse(x)) - x| of a coordinate at which the inverse is believed."""
+
+
+class Mover(Protocol):
+    """What makes local moves: :class:`LocalMoves`, or its counterpart on a device."""
+
+    def move(
+        self,
+        target: Target,
+        particles: Particles,
+        beta: float,
+        n_sweeps: int,
+        step: float,
+        rng: np.random.Generator,
+        chunk: int,
+    ) -> tuple[Particles, Tensor]:
+        """Make one move of every particle; see :func:`local_move`."""
 
 
 class LocalMoves:
@@ -76,7 +95,7 @@ class LocalMoves:
             seed=seed,
             interval=self.interval,
         )
-        return float(np.median(sampler.adapt(_ADAPT)))
+        return float(np.median(sampler.adapt(ADAPT_SWEEPS, ADAPT_ACCEPTANCE)))
 
     def propose(
         self, x: Tensor, n_sweeps: int, step: float, rng: np.random.Generator
@@ -99,6 +118,19 @@ class LocalMoves:
         if self.labelling is not None:
             there = self.labelling.canonical(there)
         return there, before, torch.from_numpy(trajectory.energy[:, 0])
+
+    def move(
+        self,
+        target: Target,
+        particles: Particles,
+        beta: float,
+        n_sweeps: int,
+        step: float,
+        rng: np.random.Generator,
+        chunk: int,
+    ) -> tuple[Particles, Tensor]:
+        """Make one move of every particle; see :func:`local_move`."""
+        return local_move(target, self, particles, beta, n_sweeps, step, rng, chunk)
 
 
 def local_move(
@@ -128,7 +160,7 @@ def local_move(
     old = particles.take(moving)
     x, before, after = local.propose(old.x, n_sweeps, step, rng)
     target.evaluations.sweeps += n_sweeps * len(old)
-    new, trusted = _through_flow(target, x.to(old.x), chunk)
+    new, trusted = through_flow(target, x.to(old.x), chunk)
     gain = new.log_q + beta * new.log_w - old.log_q - beta * old.log_w
     gain = gain + (after - before) / target.tau
     gain = torch.where(gain.isnan() | ~trusted, -torch.inf, gain)
@@ -136,7 +168,7 @@ def local_move(
     return particles.replaced(moving, new.where(log_uniform[moving] < gain, old)), probability
 
 
-def _through_flow(target: Target, x: Tensor, chunk: int) -> tuple[Particles, Tensor]:
+def through_flow(target: Target, x: Tensor, chunk: int) -> tuple[Particles, Tensor]:
     """Return the particles at ``x``, and where the inverse of the flow leads back to ``x``."""
     parts, trusted = [], []
     for rows in torch.split(x, chunk):

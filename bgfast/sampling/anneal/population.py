@@ -31,7 +31,10 @@ _FORCE_LIMIT = 1e6
 
 
 class Labelling(Protocol):
-    """Which of the equivalent copies of a configuration (identical particles ...) is meant."""
+    """Which of the equivalent copies of a configuration (identical particles ...) is meant.
+
+    Results are on the device of ``x``.
+    """
 
     def inside(self, x: Tensor) -> Tensor:
         """Return which rows of ``x[n, dim]`` are the copy that is meant, bool, ``[n]``."""
@@ -118,6 +121,11 @@ def _rows(start: int, stop: int, values: Tensor) -> Tensor:
     return values[start:stop]
 
 
+def on_device(energy: Energy, device: torch.device) -> Energy:
+    """Return the energy with its numbers on the device: itself on the CPU, elsewhere a copy."""
+    return energy if device.type == "cpu" else copy.deepcopy(energy).to(device)
+
+
 def joined(parts: list[Particles]) -> Particles:
     """Return the particles of all parts in one."""
     if len(parts) == 1:
@@ -167,12 +175,12 @@ class Target:
         if flow.dim != energy.dim:
             raise ValueError(f"flow has {flow.dim} coordinates, energy {energy.dim}")
         self.flow = copy.deepcopy(flow).requires_grad_(False)
-        self.energy = energy
         self.tau = tau
         self.labelling = labelling
         self.evaluations = Evaluations()
         parameter = next(self.flow.parameters(), torch.empty(0, dtype=flow.dtype or torch.float64))
         self.dtype, self.device = parameter.dtype, parameter.device
+        self.energy = on_device(energy, self.device)
 
     def particles(self, z: Tensor, *, gradient: bool = False, confined: bool = True) -> Particles:
         """Evaluate ``z[n, dim]``.

@@ -9,6 +9,8 @@ import numpy as np
 from bgfast.energies import Energy
 from bgfast.flows import Flow
 from bgfast.sampling.anneal.device_island import run_device_island
+from bgfast.sampling.anneal.device_local import DeviceLocalMoves
+from bgfast.sampling.anneal.device_plan import device_plan
 from bgfast.sampling.anneal.island import Island, Stage, plan, run_island
 from bgfast.sampling.anneal.local import LocalMoves
 from bgfast.sampling.anneal.population import Labelling, Target, joined
@@ -83,9 +85,49 @@ def anneal(
     if settings.sweeps or settings.final_sweeps:
         moves = LocalMoves(local or energy, tau, labelling, interval)
     seeds = np.random.SeedSequence(seed).generate_state(settings.islands + 1, np.uint64) >> 1
-    stages = plan(target, settings, moves, int(seeds[-1]))
-    final = bool(settings.final_sweeps)
-    total, done = settings.islands * (len(stages) + final), 0
+    on_device = target.device.type != "cpu"
+    run = _run_on_device if on_device else _run
+    stages, islands = run(target, settings, moves, [int(s) for s in seeds], progress)
+    return _result(target, stages, islands)
+
+
+def _run(
+    target: Target,
+    settings: AnnealSettings,
+    local: LocalMoves | None,
+    seeds: list[int],
+    progress: Progress | None,
+) -> tuple[list[Stage], list[Island]]:
+    """Plan with the last of the seeds, and run an island with each of the others."""
+    stages = plan(target, settings, local, seeds[-1])
+    advance = _counter(settings, len(stages), progress)
+    return stages, [
+        run_island(target, settings, stages, local, seed, advance) for seed in seeds[:-1]
+    ]
+
+
+def _run_on_device(
+    target: Target,
+    settings: AnnealSettings,
+    local: LocalMoves | None,
+    seeds: list[int],
+    progress: Progress | None,
+) -> tuple[list[Stage], list[Island]]:
+    """Do the same on a device: all islands are enqueued before anything waits for them."""
+    there = None if local is None else DeviceLocalMoves(local, target.device)
+    stages = device_plan(target, settings, there, seeds[-1])
+    advance = _counter(settings, len(stages), progress)
+    islands = [
+        run_device_island(target, settings, stages, there, seed, advance) for seed in seeds[:-1]
+    ]
+    return stages, [island.finished() for island in islands]
+
+
+def _counter(
+    settings: AnnealSettings, n_stages: int, progress: Progress | None
+) -> Callable[[], None]:
+    """Return what is called after every stage of every island, and after final sweeps."""
+    total, done = settings.islands * (n_stages + bool(settings.final_sweeps)), 0
 
     def advance() -> None:
         nonlocal done
@@ -93,13 +135,7 @@ def anneal(
         if progress is not None:
             progress(done, total)
 
-    islands = [
-        run_device_island(target, settings, stages, int(island_seed), advance)
-        if moves is None and target.device.type != "cpu"
-        else run_island(target, settings, stages, moves, int(island_seed), advance)
-        for island_seed in seeds[:-1]
-    ]
-    return _result(target, stages, islands)
+    return advance
 
 
 def _result(target: Target, stages: list[Stage], islands: list[Island]) -> Annealed:

@@ -107,6 +107,10 @@ class AnnealSettings:
         """ESS as a share of the population below which it is resampled; 0 for AIS."""
         return self.resample_below if self.kind == "smc" else 0.0
 
+    def sweeps_at(self, beta: float) -> int:
+        """Return the sweeps of local moves in a round at ``beta``."""
+        return self.sweeps if beta >= self.sweeps_from else 0
+
     def _at_least(self, name: str, least: int) -> None:
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:

@@ -61,7 +61,7 @@ def next_beta(log_weights: Array, log_w: Array, beta: float, share: float) -> fl
     share
         Wanted conditional ESS as a share of N.
     """
-    least = min(1.0, beta + max(_LEAST_FIRST, min(_LEAST_GROWTH * beta, _LEAST_STEP)))
+    least = least_next(beta)
 
     def keeps(candidate: float) -> bool:
         return conditional_ess(log_weights, scaled(log_w, candidate - beta)) >= share
@@ -75,6 +75,11 @@ def next_beta(log_weights: Array, log_w: Array, beta: float, share: float) -> fl
         middle = 0.5 * (low + high)
         low, high = (middle, high) if keeps(math.exp(middle)) else (low, middle)
     return math.exp(low)
+
+
+def least_next(beta: float) -> float:
+    """Return the least beta that may follow on ``beta``."""
+    return min(1.0, beta + max(_LEAST_FIRST, min(_LEAST_GROWTH * beta, _LEAST_STEP)))
 
 
 def systematic(log_weights: Array, n: int, uniform: float) -> NDArray[np.int64]:

@@ -23,7 +23,10 @@ SPEC = register(
     KernelSpec(
         name="assignment",
         summary="least-squares relabelling of N identical particles",
-        implementations={"numba": "bgfast_kernels.assignment.augmenting_path:assign"},
+        implementations={
+            "numba": "bgfast_kernels.assignment.augmenting_path:assign",
+            "cuda": "bgfast_kernels.assignment.cuda_kernels:assign",
+        },
         sample=sample,
         arrays=("x",),
     )

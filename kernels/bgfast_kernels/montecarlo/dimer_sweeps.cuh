@@ -2,53 +2,15 @@
 // metropolis.dimer_particles does, with the same random streams. The lanes of a group hold the same
 // stream and decide alike; they share the sum over a particle's partners. Defines: REAL, N, G, BLOCK.
 #include "common.cuh"
-#include "dimer/terms.cuh"
+#include "montecarlo/dimer_energy.cuh"
 #include "random.cuh"
 
 #define NEVER real(40)  // exp(-40) is below the resolution of the uniform number
 
-// (r / unit)^-12 of a pair, linear in r^2 within the core.
-__device__ __forceinline__ real pair_energy(const real *ri, const real *rj, const Physics &p) {
-    const real dx = ri[0] - rj[0], dy = ri[1] - rj[1];
-    const real s = dx * dx + dy * dy, guarded = fmax(s, p.s_core);
-    const real inverse = reciprocal(guarded);
-    const real inverse_2 = inverse * inverse;
-    const real inverse_6 = inverse_2 * inverse_2 * inverse_2;
-    return inverse_6 + real(6) * inverse_6 * inverse * (guarded - s);
-}
-
-__device__ __forceinline__ real wall_energy(const real *r, const Physics &p) {
-    const real x = beyond_walls(r[0], p), y = beyond_walls(r[1], p);
-    return p.k_box * (x * x + y * y);
-}
-
-__device__ __forceinline__ real bond_energy(const real *r1, const real *r2, const Physics &p) {
-    real g1[2], g2[2];
-    return dimer_terms(r1, r2, p, g1, g2);
-}
-
-__device__ __forceinline__ real distance(real x1, real y1, real x2, real y2) {
-    const real s = (x1 - x2) * (x1 - x2) + (y1 - y2) * (y1 - y2);
-    real inverse;
-    return s > real(1e-280) ? square_root(s, &inverse) : real(0);
-}
-
-// The energy of the folded places, the same number in every lane of the group.
-__device__ __forceinline__ real whole_energy(const real (*places)[2], int lane, const Physics &p) {
-    real pairs = real(0), rest = real(0);
-    for (int i = lane; i < N; i += G) {
-        rest += wall_energy(places[i], p);
-        for (int j = i + 1; j < N; ++j)
-            if (!no_pair(i, j)) pairs += pair_energy(places[i], places[j], p);
-    }
-    if (lane == 0) rest += bond_energy(places[0], places[1], p);
-    return group_sum<G>(p.strength * pairs + rest);
-}
-
 extern "C" __global__ void __launch_bounds__(BLOCK, 4) dimer_sweeps(
     real *x, real *u, unsigned long long *states, const real *tau, const real *step,
     const real *bias, const real *interval, long long n, PHYSICS_ARGUMENTS, int n_frames,
-    int stride, real *frames, real *energies, long long *accepted, real *drift) {
+    int stride, int palindromic, real *frames, real *energies, long long *accepted, real *drift) {
     __shared__ real all_places[BLOCK / G][N][2];
     __shared__ real all_here[BLOCK / G][N][2];
     const Physics p = PHYSICS;
@@ -74,7 +36,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 4) dimer_sweeps(
     for (int frame = 0; frame < n_frames; ++frame) {
         real running = energy;
         for (int s = 0; s < stride; ++s)
-            for (int i = 0; i < N; ++i) {
+            for (int k = 0; k < N; ++k) {
+                const int i = palindromic && s % 2 == 1 ? N - 1 - k : k;
                 // Both displacements from one draw, 32 bits each, symmetric about 0.
                 const unsigned long long bits = next_bits(stream);
                 const real moved[2] = {

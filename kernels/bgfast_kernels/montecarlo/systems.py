@@ -22,6 +22,8 @@ class System:
 
     Parameters
     ----------
+    name
+        Which system it is; :mod:`bgfast_kernels.montecarlo.cuda_kernels` goes by it.
     dim
         Number of coordinates.
     coordinate
@@ -38,6 +40,7 @@ class System:
         Kind of moves -> how many proposals are accepted or rejected in one step.
     """
 
+    name: str
     dim: int
     coordinate: str
     parameters: Array
@@ -132,7 +135,7 @@ def advance(
 def double_well(dim: int, a4: float, a2: float, a1: float, k: float) -> System:
     """Return the double well; its coordinate is x1."""
     return _all_coordinates_only(
-        dim, "x1", [a4, a2, a1, k], scalar.double_well, scalar.first_coordinate, "double_well"
+        "double_well", dim, "x1", [a4, a2, a1, k], scalar.double_well, scalar.first_coordinate
     )
 
 
@@ -143,7 +146,7 @@ def mueller_brown(scale: float, terms: Array) -> System:
     """
     parameters = [scale, *np.asarray(terms, np.float64).ravel()]
     return _all_coordinates_only(
-        2, "y", parameters, scalar.mueller_brown, scalar.second_coordinate, "mueller_brown"
+        "mueller_brown", 2, "y", parameters, scalar.mueller_brown, scalar.second_coordinate
     )
 
 
@@ -152,6 +155,7 @@ def dimer(parameters: DimerParameters) -> System:
     energy, coordinate = dimer_energy.energy, dimer_energy.distance
     n = parameters.n_particles
     return System(
+        name="dimer",
         dim=parameters.dim,
         coordinate="d",
         parameters=np.array(astuple(parameters)[1:], np.float64),
@@ -167,19 +171,20 @@ def dimer(parameters: DimerParameters) -> System:
 
 
 def _all_coordinates_only(
-    dim: int,
     name: str,
+    dim: int,
+    coordinate_name: str,
     parameters: list[float],
     energy: Callable[..., Any],
     coordinate: Callable[..., Any],
-    key: str,
 ) -> System:
     return System(
+        name=name,
         dim=dim,
-        coordinate=name,
+        coordinate=coordinate_name,
         parameters=np.array(parameters, np.float64),
         n_scratch=0,
-        evaluate=metropolis.evaluate(energy, coordinate, key),
-        kernels={"all": metropolis.all_coordinates(energy, coordinate, key)},
+        evaluate=metropolis.evaluate(energy, coordinate, name),
+        kernels={"all": metropolis.all_coordinates(energy, coordinate, name)},
         moves_per_step={"all": 1},
     )
