@@ -13,8 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ from bgfast_kernels.dimer.cuda_kernels import Mapping
 from bgfast_kernels.kde.tables import TERMS
 from torch import Tensor
 
-from benchmarks import timing
+from benchmarks import gpu_case, timing
+from benchmarks.gpu_case import Case
 from benchmarks.gpu_timing import Call, Card, CudaClock, buffer_sets
 from bgfast.ops import dimer_energy_grad, dimer_hvp, kde_log_density
 from bgfast.ops.backend import why_no_cuda
@@ -40,46 +40,14 @@ MAPPINGS = (
 PARAMETERS = DimerParameters()
 _BANDWIDTH = 0.1
 _PAIRS = PARAMETERS.n_particles * (PARAMETERS.n_particles - 1) // 2 - 1
-_MOST_EAGER = {"dimer": 100_000, "kde": 10_000}  # rows plain torch has memory for
+_OF_THEIR_OWN = ("dimer", "kde")  # ops with more to tell than their own case
+_MOST_EAGER = {"kde": 10_000}  # rows plain torch has memory for, or 100,000
 _CHECKED = 61  # rows compared with float64
 
 
-@dataclass(frozen=True)
-class Case:
-    """One kernel to be measured.
-
-    Parameters
-    ----------
-    kernel, variant
-        For the table.
-    dtype
-        Of the inputs.
-    inputs
-        ``inputs(n)`` -> tensors on the device.
-    call
-        Enqueues the kernel on the inputs and returns its outputs.
-    reference
-        The same in plain torch.
-    bytes, flops, instructions
-        Per row: memory read and written, arithmetic, and issued instructions at least.
-    compare
-        Whether to time the reference, too.
-    """
-
-    kernel: str
-    variant: str
-    dtype: torch.dtype
-    inputs: Callable[[int], tuple[Tensor, ...]]
-    call: Callable[..., tuple[Tensor, ...]]
-    reference: Callable[..., tuple[Tensor, ...]]
-    bytes: float
-    flops: float
-    instructions: float
-    compare: bool
-
-
 def cases(device: torch.device) -> Iterator[Case]:
-    """Yield every kernel and mapping."""
+    """Yield every kernel and mapping, of what has no case of its own value and gradients."""
+    yield from gpu_case.of_ops([n for n in gpu_case.names() if n not in _OF_THEIR_OWN], device)
     for dtype in (torch.float32, torch.float64):
         size = dtype.itemsize
         usual = cuda_kernels.mapping(PARAMETERS.n_particles, str(dtype).removeprefix("torch."))
@@ -164,7 +132,7 @@ def _row(case: Case, n: int, repeats: int, clock: Any, card: Card) -> dict[str, 
     graph = _replay_seconds(case, calls, clock, repeats)
     best = seconds if graph is None else min(seconds, graph)
     eager = compiled = None
-    if case.compare and n <= _MOST_EAGER[case.kernel.split()[0]]:
+    if case.compare and n <= _MOST_EAGER.get(case.kernel.split()[0], 100_000):
         eager = clock.per_call([lambda: case.reference(*first)], max(3, repeats // 5)) / seconds
         compiled = _compiled_seconds(case, first, clock, max(3, repeats // 5))
         compiled = None if compiled is None else compiled / seconds
@@ -178,7 +146,7 @@ def _row(case: Case, n: int, repeats: int, clock: Any, card: Card) -> dict[str, 
         "graph us": _number(None if graph is None else 1e6 * graph),
         "rows/s": n / best,
         "GB/s": 1e-9 * case.bytes * n / best,
-        "GFLOP/s": 1e-9 * case.flops * n / best,
+        "GFLOP/s": _number(1e-9 * case.flops * n / best if case.flops else None),
         "bound": card.bound(case.bytes * n, case.instructions * n) / best,
         "eager": _number(eager),
         "compiled": _number(compiled),

@@ -105,13 +105,12 @@ class _Spline(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Pair) -> None:
         x, raw, ctx.bound, ctx.inverse = inputs
-        ctx.save_for_backward(x, raw, output[0] if ctx.inverse else x)
+        ctx.save_for_backward(x, raw)
 
     @staticmethod
     def backward(ctx: Any, grad_value: Tensor, grad_logdet: Tensor) -> tuple[Any, ...]:
-        x, raw, point = ctx.saved_tensors
         grads = _SplineGradient.apply(  # type: ignore[no-untyped-call]
-            x, raw, grad_value, grad_logdet, point.detach(), ctx.bound, ctx.inverse
+            *ctx.saved_tensors, grad_value, grad_logdet, ctx.bound, ctx.inverse
         )
         return *grads, None, None
 
@@ -124,10 +123,7 @@ class _Spline(torch.autograd.Function):
 
 
 class _SplineGradient(torch.autograd.Function):
-    """x, raw and the gradients by value and logdet -> the gradients by x and raw.
-
-    ``point`` is the argument of the spline itself: x, or the value of the inverse map at x.
-    """
+    """x, raw and the gradients by value and logdet -> the gradients by x and raw."""
 
     @staticmethod
     def forward(
@@ -135,18 +131,17 @@ class _SplineGradient(torch.autograd.Function):
         raw: Tensor,
         grad_value: Tensor,
         grad_logdet: Tensor,
-        point: Tensor,
         bound: float,
         inverse: bool,
     ) -> Pair:
         grad_x, grad_raw = torch.ops.bgfast.spline_gradient(
-            point, raw, grad_value, grad_logdet, bound, inverse
+            x, raw, grad_value, grad_logdet, bound, inverse
         )
         return grad_x, grad_raw
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Pair) -> None:
-        x, raw, grad_value, grad_logdet, _, ctx.bound, ctx.inverse = inputs
+        x, raw, grad_value, grad_logdet, ctx.bound, ctx.inverse = inputs
         ctx.save_for_backward(x, raw, grad_value, grad_logdet)
 
     @staticmethod
@@ -158,14 +153,14 @@ class _SplineGradient(torch.autograd.Function):
             return torch.func.vjp(spline, x, raw)[1](outer)
 
         pull_back: Any = torch.func.vjp(first_derivatives, *ctx.saved_tensors)[1]
-        return *pull_back(grads), None, None, None
+        return *pull_back(grads), None, None
 
     @staticmethod
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], *arguments: Any
     ) -> tuple[Pair, tuple[int, int]]:
-        tensors = _batch_first(info, in_dims, *arguments[:5])
-        grads: Pair = _SplineGradient.apply(*tensors, *arguments[5:])  # type: ignore[no-untyped-call]
+        tensors = _batch_first(info, in_dims, *arguments[:4])
+        grads: Pair = _SplineGradient.apply(*tensors, *arguments[4:])  # type: ignore[no-untyped-call]
         return grads, (0, 0)
 
 

@@ -31,7 +31,7 @@ def spline(x: Tensor, raw: Tensor, bound: float, inverse: bool) -> tuple[Tensor,
 def spline_gradient(
     x: Tensor, raw: Tensor, grad_value: Tensor, grad_logdet: Tensor, bound: float, inverse: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients by the input and by ``raw``; ``x`` is the spline's argument itself."""
+    """Return the gradients by the input ``x`` and by ``raw``."""
     inputs = [packed(a) for a in (x, raw, grad_value, grad_logdet)]
     grad_x, grad_raw = x.new_empty(x.shape), raw.new_empty(raw.shape)
     cuda_kernels.spline_gradient(

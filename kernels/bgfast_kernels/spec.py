@@ -18,10 +18,15 @@ Arguments = dict[str, Any]
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Largest error against the float64 reference, relative to the largest magnitude of a row."""
+    """Largest error against the float64 reference, relative to the largest magnitude of a row.
+
+    Where the op itself makes much of a small change of its inputs, ``roundings`` times the largest
+    change of the result, when every input moves by half a unit in the last place, comes on top.
+    """
 
     value: float
     gradient: float
+    roundings: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,16 @@
 """The GPU report without a GPU: its command line, its arithmetic, and a whole table by the shim."""
 
+import dataclasses
 import json
 
 import pytest
 import torch
+from bgfast_kernels import get
+from bgfast_kernels import spec as spec_module
 
-from benchmarks import gpu_report, timing
+from benchmarks import gpu_case, gpu_report, timing
 from benchmarks.gpu_timing import Card, buffer_sets
-from bgfast.ops import dimer_cuda, gauss_transform_cuda
+from bgfast.ops import TORCH_OPS, dimer_cuda, gauss_transform_cuda
 from bgfast.ops.backend import why_no_cuda
 from tests.cuda_shim import COMPILER
 from tests.cuda_shim.fake_cupy import Machine, installed
@@ -66,6 +69,34 @@ def test_buffers_rotate_over_more_than_the_cache():
     assert buffer_sets(1, CARD) == 64
 
 
+def test_every_op_with_a_cuda_kernel_has_a_case(monkeypatch):
+    twin = dataclasses.replace(TORCH_OPS["spline"], name="twin")
+    spec = dataclasses.replace(get("spline"), name="twin")
+    numba = {"numba": spec.implementations["numba"]}
+    lone = dataclasses.replace(spec, name="lone", implementations=numba)
+    monkeypatch.setitem(TORCH_OPS, "twin", twin)
+    monkeypatch.setitem(TORCH_OPS, "lone", dataclasses.replace(twin, name="lone"))
+    monkeypatch.setitem(spec_module._REGISTRY, "twin", spec)
+    monkeypatch.setitem(spec_module._REGISTRY, "lone", lone)
+    chosen = list(gpu_report.cases(torch.device("cpu")))
+    with_case = {case.kernel.split()[0] for case in chosen}
+    assert "lone" not in with_case
+    assert {"pair_lennard_jones", "affine_coupling", "spline", "twin", "dimer", "kde"} <= with_case
+    assert with_case == set(gpu_case.names())
+
+
+def test_a_case_of_an_op_moves_what_it_reads_and_writes():
+    (case,) = [
+        c
+        for c in gpu_case.of_ops(["pair_lennard_jones"], torch.device("cpu"))
+        if c.dtype == torch.float32
+    ]
+    (x,) = case.inputs(5)
+    u, grad = case.reference(x)
+    assert case.bytes == 4 * (x.shape[1] + 1 + grad.shape[1])
+    assert (u.shape, grad.shape) == ((5,), x.shape)
+
+
 @pytest.mark.skipif(COMPILER is None, reason="needs g++")
 def test_every_case_gives_a_row_with_a_small_error(monkeypatch):
     where = {"device": 0, "stream": 0}
@@ -75,14 +106,16 @@ def test_every_case_gives_a_row_with_a_small_error(monkeypatch):
     monkeypatch.setattr(gpu_report, "_compiled_seconds", lambda *_: 40e-6)
     monkeypatch.setattr(gauss_transform_cuda, "place", lambda x: where)
     monkeypatch.setattr(gpu_report, "_density_grad", density_grad)
+    monkeypatch.setattr(gpu_case, "BACKEND", "numba")  # on the CPU; shim tests run the CUDA kernels
     chosen = list(gpu_report.cases(torch.device("cpu")))
     small = Card("a card", 4e12, 3.3e13, cache_bytes=1)
     with installed(Machine()):
         rows = gpu_report.measure(chosen, [3], 1, Clock(), small)
-    assert len(rows) == 16
+    assert len(rows) == 16 + 2 * (len(gpu_case.names()) - 2)
     for row in rows:
         assert row["error"] < (1e-5 if row["dtype"] == "float32" else 1e-12)
         assert row["rows/s"] == 3 / 10e-6
+        assert 0 < row["GB/s"] < 1.0
         assert ("*" in row["mapping"]) == (row["compiled"] == 2.0) == (row["eager"] == 1.0)
     head, *lines = timing.table(rows).splitlines()
     assert head.split()[:4] == ["kernel", "mapping", "dtype", "B"]

@@ -8,7 +8,7 @@ import torch
 from bgfast_kernels import get
 
 from bgfast.ops import TORCH_OPS
-from tests.cases import arguments, in_float64
+from tests.cases import arguments, assert_exact, in_float64
 
 OPS = sorted(name for name in TORCH_OPS if "cuda" in get(name).implementations)
 ROWWISE = [name for name in OPS if TORCH_OPS[name].rowwise]
@@ -37,28 +37,20 @@ def differentiated(function, name, args):
     return [value.detach(), *grads]
 
 
-def error(value, expected, rowwise):
-    value = value.cpu().double()
-    off, size = (value - expected).abs(), expected.abs()
-    if rowwise and off.ndim > 1:
-        off, size = off.flatten(1).amax(1), size.flatten(1).amax(1)
-    return (off / size).max().item() if rowwise else (off.max() / size.max()).item()
-
-
 @pytest.mark.parametrize("n", [1, 61, 5000])
 @every_dtype
 @every_op
 def test_value_and_gradients_agree_with_the_float64_reference(gpu, name, dtype, n):
     op, args = TORCH_OPS[name], arguments(name, n, dtype)
-    tolerance = get(name).tolerance[str(dtype).removeprefix("torch.")]
     if not op.differentiable:
         assert torch.equal(call(name, moved(args, gpu)).cpu(), op.reference(**in_float64(args)))
         return
     found = differentiated(lambda a: call(name, a), name, moved(args, gpu))
-    expected = differentiated(lambda a: op.reference(**a), name, in_float64(args))
-    assert error(found[0], expected[0], op.rowwise) <= tolerance.value
-    for g, e in zip(found[1:], expected[1:], strict=True):
-        assert error(g, e, op.rowwise) <= tolerance.gradient
+
+    def exact(a):
+        return differentiated(lambda a: op.reference(**a), name, a)
+
+    assert_exact(name, found, exact, args, dtype)
 
 
 @every_op

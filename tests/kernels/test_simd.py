@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from bgfast_kernels import cpu
 from bgfast_kernels.simd import (
-    exponential,
+    exp,
+    expm1,
     fill,
     lanes_in,
     load,
@@ -21,7 +22,7 @@ DTYPES = [np.float32, np.float64]
 @cpu.jit(key="test_simd")
 def apply(x, out):
     for i in range(0, len(x), lanes_in(x)):
-        store(out[0], i, exponential(-load(x, i)))
+        store(out[0], i, exp(-load(x, i)))
         store(out[1], i, logarithm(load(x, i)))
         store(out[2], i, log_one_plus(load(out[0], i)))
 
@@ -43,6 +44,26 @@ def test_exponential_and_logarithms_to_two_units_in_the_last_place(dtype):
         nonzero = wanted != 0
         assert np.abs(value[nonzero] / wanted[nonzero] - 1).max() < 2 * eps
         assert (value[~nonzero] == 0).all()
+
+
+@cpu.jit(key="test_simd")
+def apply_exponentials(x, out):
+    for i in range(0, len(x), lanes_in(x)):
+        store(out[0], i, exp(load(x, i)))
+        store(out[1], i, expm1(load(x, i)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_exponentials_of_either_sign(dtype):
+    parts = np.linspace(-86, 86, 160_000), np.linspace(-1, 1, 160_000)
+    x = np.concatenate([*parts, np.logspace(-30, 0, 3200), [0.0] * 16]).astype(dtype)
+    out = tuple(np.empty_like(x) for _ in range(2))
+    apply_exponentials(x, out)
+    exact = x.astype(np.longdouble)
+    for value, wanted in zip(out, (np.exp(exact), np.expm1(exact)), strict=True):
+        error = np.abs(value - wanted)
+        unit = np.spacing(np.abs(wanted).astype(dtype))
+        assert (error <= (1.0 if value is out[0] else 2.5) * unit).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

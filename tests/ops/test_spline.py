@@ -11,6 +11,7 @@ from scipy.special import logsumexp, softmax
 
 from bgfast.ops import BackendError, rational_quadratic_spline
 from bgfast.ops.spline_reference import reference_spline
+from tests.spline_cases import assert_exact_to_rounding, with_gradients
 
 BOUND = 4.0
 both_directions = pytest.mark.parametrize("inverse", [False, True], ids=["forward", "inverse"])
@@ -53,18 +54,30 @@ def test_value_and_all_gradients_for_any_width_and_number_of_bins(m, n_bins, inv
 
 
 @both_directions
-def test_float32_is_the_float64_spline_to_rounding(inverse):
-    x, raw = inputs(500, 38, dtype=torch.float32, spread=0.5)
-    for computed, expected in zip(
-        (*spline(x, raw, inverse), *gradients(rational_quadratic_spline, x, raw, inverse)),
-        (
-            *reference_spline(x.double(), raw.double(), BOUND, inverse),
-            *gradients(reference_spline, x.double(), raw.double(), inverse),
-        ),
-        strict=True,
-    ):
-        scale = expected.abs().max().item()
-        torch.testing.assert_close(computed.double(), expected, rtol=0, atol=2e-5 * scale)
+@both_dtypes
+@pytest.mark.parametrize(
+    ("n", "m", "n_bins", "spread"),
+    [(50, 38, 8, 0.05), (50, 38, 8, 0.5), (50, 38, 8, 1.0), (50, 7, 8, 3.0), (50, 5, 100, 1.0)],
+)
+def test_it_is_as_exact_as_the_rounding_of_its_inputs_allows(n, m, n_bins, spread, dtype, inverse):
+    x, raw = inputs(n, m, n_bins, dtype, spread)
+    generator = torch.Generator().manual_seed(2)
+    outer = [torch.randn(shape, generator=generator).to(dtype) for shape in ((n, m), (n,))]
+    found = with_gradients(rational_quadratic_spline, x, raw, *outer, BOUND, inverse)
+    assert_exact_to_rounding(found, x, raw, *outer, BOUND, inverse)
+
+
+@both_directions
+def test_large_raw_numbers_lose_no_digits_to_each_other(inverse):
+    # Only differences count; adding a power of two to all of them rounds them the same way.
+    x, raw = inputs(50, 5, dtype=torch.float32)
+    raw[:, :16] = torch.round(raw[:, :16] * 2**10) / 2**10
+    far = raw.clone()
+    far[:, :8] += 64.0
+    far[:, 8:16] -= 2048.0
+    eps = torch.finfo(torch.float32).eps
+    for a, b in zip(spline(x, far, inverse), spline(x, raw, inverse), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=50 * eps)
 
 
 @both_dtypes
@@ -86,10 +99,15 @@ def test_inverse_of_an_extreme_spline_is_as_good_as_rounding_allows(dtype):
     slope = torch.func.vmap(torch.func.jacrev(lambda x, r: spline(x, r)[0]))(x[:50], raw[:50])
     slope = slope.diagonal(dim1=1, dim2=2)
     assert slope.min() < 1e-2
-    again, _ = spline(back, raw)
-    torch.testing.assert_close(again, y, rtol=0, atol=100 * torch.finfo(dtype).eps)
+    eps = torch.finfo(dtype).eps
     error = (back - x)[:50].abs() * slope.clamp(max=1.0)
-    assert error.max() < 100 * torch.finfo(dtype).eps
+    assert error.max() < 100 * eps
+    # And where it is 1e3, rounding x moves y by 1e3 times as much.
+    point = back.clone().requires_grad_()
+    again, _ = spline(point, raw)
+    (steep,) = torch.autograd.grad(again.sum(), point)
+    assert steep.max() > 1e2
+    assert ((again - y).abs() < (100 + 2 * steep * back.abs()) * eps).all()
 
 
 def test_values_at_knots_are_those_of_the_definition():

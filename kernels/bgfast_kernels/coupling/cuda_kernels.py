@@ -43,7 +43,8 @@ def affine_program(m: int, dtype: str) -> cuda.Program:
 @functools.lru_cache(maxsize=32)
 def spline_program(m: int, inverse: bool, dtype: str) -> cuda.Program:
     """Return the program of ``spline_value``."""
-    defines = (("G", lanes(m)), ("BLOCK", BLOCK), ("INVERSE", int(inverse)))
+    blocks = ("BLOCKS", 4 if dtype == "float32" else 3)
+    defines = (("G", lanes(m)), ("BLOCK", BLOCK), blocks, ("INVERSE", int(inverse)))
     return cuda.Program("coupling/spline.cuh", dtype, defines)
 
 
@@ -193,7 +194,7 @@ def spline_gradient(
     Parameters
     ----------
     x
-        Input of the spline, or its output if ``inverse``.
+        Input of the spline.
     grad_value, grad_logdet
         Derivatives of the loss by the outputs, ``[n, m]`` and ``[n]``.
     grad_x, grad_raw

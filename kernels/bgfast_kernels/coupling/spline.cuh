@@ -1,25 +1,11 @@
 // Value and log-determinant of the rational-quadratic spline; the formulas stand in spline_rows.py.
-// Defines: REAL, G, BLOCK, INVERSE.
+// Defines: REAL, G, BLOCK, BLOCKS (of them at once, at least), INVERSE.
 #include "common.cuh"
 #include "rows.cuh"
 #include "coupling/spline_bins.cuh"
 
-// Where in its bin y lies, t = (x - x_k) / w. Of the two ways to write the root the one that does
-// not subtract nearly equal numbers is taken.
-__device__ __forceinline__ real root(real y, const Segment &at) {
-    const real e = (y - at.y_k) * reciprocal(at.h);
-    const real quadratic = at.s - at.d0 + e * at.bend, linear = at.d0 - e * at.bend;
-    const real product = real(2) * at.s * e;
-    const real discriminant = linear * linear + real(2) * quadratic * product;
-    real unused;  // the discriminant is positive but for rounding
-    const real size = square_root(discriminant < real(1e-30) ? real(1e-30) : discriminant, &unused);
-    const real q = fabs(linear) + size;
-    const bool falls = linear < real(0);
-    return (falls ? q : product) * reciprocal(falls ? real(2) * quadratic : q);
-}
-
-// Four blocks at once is what it gets anyway; not told so, the compiler would spill to make it six.
-extern "C" __global__ void __launch_bounds__(BLOCK, 4) spline_value(
+// BLOCKS blocks at once is what it gets anyway; not told so, the compiler would spill to have six.
+extern "C" __global__ void __launch_bounds__(BLOCK, BLOCKS) spline_value(
     const real *x, const real *raw, long long n, int m, int n_bins, SPLINE_ARGUMENTS, real *y,
     real *logdet) {
     const Spline p = SPLINE;
@@ -39,13 +25,16 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 4) spline_value(
         const real *slopes = raw + c + 2 * to_heights;
         const Segment at = segment_of(inside, searched, other, INVERSE, slopes, n_bins, p);
 
-        const real t = INVERSE ? root(inside, at) : (inside - at.x_k) * reciprocal(at.w);
-        const real left = real(1) - t, a = t * left;
-        const real inverse_d = reciprocal(at.bend * a + at.s), ratio = at.s * inverse_d;
-        const real m_t = at.d1 * t * t + real(2) * at.s * a + at.d0 * left * left;
+        const real t = at.t, s = at.s, left = real(1) - t, a = t * left;
+        const real inverse_d = reciprocal(((at.d0 - s) + (at.d1 - s)) * a + s);
+        const real ratio = s * inverse_d;
+        const real m_t = at.d1 * t * t + real(2) * s * a + at.d0 * left * left;
         const real log_slope = log(ratio * ratio * m_t);  // log dy/dx
-        const real result = INVERSE ? at.w * t + at.x_k
-                                    : at.h * inverse_d * (at.s * t * t + at.d0 * a) + at.y_k;
+        const real share = INVERSE ? t : (s * t * t + at.d0 * a) * inverse_d;
+        const real found = at.end.high + (at.other.size * share + at.end.low);
+        const real length = reciprocal(at.scale.high);
+        real result = found * length;
+        result += length * (fma(-result, at.scale.high, found) - result * at.scale.low);
         if (row.own) y[c] = outside ? value : result;
         total += outside ? real(0) : log_slope;
     }

@@ -54,7 +54,7 @@ def spline_gradient(
     Parameters
     ----------
     x
-        ``[n, m]``: the input of :func:`spline`, or its output if ``inverse``.
+        ``[n, m]``: the input of :func:`spline`.
     raw, bound, inverse
         As given to :func:`spline`.
     grad_value, grad_logdet

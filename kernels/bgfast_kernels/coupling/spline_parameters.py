@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,21 @@ def check(n_parameters: int, bound: float) -> int:
 
 @functools.lru_cache(maxsize=64)
 def constants(bound: float, n_bins: int, dtype: DTypeLike) -> NDArray[Any]:
-    """Return the numbers a kernel needs, in the order of ``spline_bins``."""
-    smallest = 2 * bound * MIN_BIN
-    rest = 2 * bound * (1 - n_bins * MIN_BIN)
-    return np.array([bound, smallest, rest, SHIFT, S_CAP, MIN_SLOPE], dtype)
+    """Return the numbers a kernel needs, in the order of ``spline_bins``.
+
+    Two of them come in two parts, a rounded number and what rounding took from it.
+    """
+    rest = 1 - n_bins * Fraction(MIN_BIN)
+    whole = [
+        Fraction(bound),
+        Fraction(MIN_BIN) / rest,
+        *_two_parts(1 / (2 * rest), dtype),
+        *_two_parts(1 / (2 * Fraction(bound) * rest), dtype),
+    ]
+    slopes = [SHIFT, math.exp(SHIFT), math.exp(-SHIFT), S_CAP, MIN_SLOPE]
+    return np.array([*map(float, whole), *slopes], dtype)
+
+
+def _two_parts(number: Fraction, dtype: DTypeLike) -> tuple[Fraction, Fraction]:
+    rounded = Fraction(float(np.array(float(number), dtype)))
+    return rounded, number - rounded

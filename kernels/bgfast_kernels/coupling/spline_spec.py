@@ -29,6 +29,6 @@ SPLINE = register(
         },
         sample=_spline_sample,
         arrays=("x", "raw"),
-        tolerance={"float32": Tolerance(1e-5, 1e-4), "float64": Tolerance(1e-12, 1e-11)},
+        tolerance={"float32": Tolerance(1e-6, 2e-6, 5.0), "float64": Tolerance(1e-13, 1e-13, 25.0)},
     )
 )

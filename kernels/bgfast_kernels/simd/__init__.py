@@ -20,7 +20,6 @@ from bgfast_kernels.simd.arithmetic import (
     smaller,
     where_less,
 )
-from bgfast_kernels.simd.exponential import exp, expm1
 from bgfast_kernels.simd.lanes import WIDTH_BYTES, Lanes, lanes_in
 from bgfast_kernels.simd.memory import (
     fill,
@@ -32,7 +31,7 @@ from bgfast_kernels.simd.memory import (
     store_between,
     transpose_tile,
 )
-from bgfast_kernels.simd.transcendental import exponential, log_one_plus, logarithm
+from bgfast_kernels.simd.transcendental import exp, expm1, log_one_plus, logarithm
 
 __all__ = [
     "WIDTH_BYTES",
@@ -40,7 +39,6 @@ __all__ = [
     "any_less",
     "exp",
     "expm1",
-    "exponential",
     "fill",
     "fma",
     "lanes_in",

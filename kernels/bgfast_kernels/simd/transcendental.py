@@ -1,4 +1,4 @@
-"""Exponential and logarithm of vectors, to about two units in the last place.
+"""Exponentials and logarithms of vectors, to about two units in the last place.
 
 The series are the textbook ones, cut where the next term is below the rounding error; there is no
 table and no call, so they stay in registers.
@@ -16,33 +16,41 @@ from numba.extending import intrinsic
 
 from bgfast_kernels.simd.arithmetic import _call
 
+# ln 2 in two parts, so that the first times an exponent is exact (Cody and Waite, 1980).
+_LN2 = {
+    True: (0.693359375, -2.12194440e-4),  # float32
+    False: (6.93147180369123816490e-01, 1.90821492927058770e-10),
+}
+
 
 @intrinsic  # type: ignore[untyped-decorator]
-def exponential(typing_context: Any, a: Any) -> Any:
-    """Return ``exp(a)`` for ``a <= 0``; at least the smallest normal number, NaN stays.
+def exp(typing_context: Any, a: Any) -> Any:
+    """Return the exponential of a vector; at least about the smallest normal number.
 
-    ``exp(a) = 2^n exp(r)`` with n the integer nearest to ``a / log 2``. Adding a number whose unit
-    in the last place is 1 rounds to n and leaves n + bias in the lowest bits.
+    ``a`` must be at most 88, in float64 709.
     """
     single = a.dtype == types.float32
     lowest = -87.0 if single else -708.0
-    magic = 1.5 * 2.0**23 + 127 if single else 1.5 * 2.0**52 + 1023
-    # n log(2) is subtracted in two parts; the first has so few bits that n times it is exact.
-    high = 0.693359375 if single else 0.693147180369123816490
-    low = -2.12194440e-4 if single else 1.90821492927058770002e-10
-    series = [1 / math.factorial(k) for k in range(8 if single else 14)]
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         (x,) = values
         bound = _constant(x, lowest)
         x = builder.select(builder.fcmp_ordered("<", x, bound), bound, x)
-        shifted = _fma(builder, x, _constant(x, 1 / math.log(2)), _constant(x, magic))
-        n = builder.fsub(shifted, _constant(x, magic))
-        r = _fma(builder, n, _constant(x, -high), x)
-        r = _fma(builder, n, _constant(x, -low), r)
-        bits = _integers(builder, shifted)
-        power = builder.shl(bits, _constant(bits, 23 if single else 52))
-        return builder.fmul(_polynomial(builder, r, series), builder.bitcast(power, x.type))
+        power, r, series = _reduced(builder, x, 7 if single else 13)
+        return builder.fmul(_fma(builder, r, series, _constant(x, 1.0)), power)
+
+    return a(a), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def expm1(typing_context: Any, a: Any) -> Any:
+    """Return exp(a) - 1 of a vector without loss near 0; |a| must be at most 87."""
+    degree = 8 if a.dtype == types.float32 else 14
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        power, r, series = _reduced(builder, values[0], degree)
+        from_one = builder.fsub(power, _constant(power, 1.0))
+        return _fma(builder, power, builder.fmul(r, series), from_one)
 
     return a(a), emit
 
@@ -56,8 +64,7 @@ def logarithm(typing_context: Any, a: Any) -> Any:
     single = a.dtype == types.float32
     digits = 23 if single else 52
     root_half = 0x3F3504F3 if single else 0x3FE6A09E667F3BCD  # bits of sqrt(1/2)
-    high = 0.693359375 if single else 0.693147180369123816490
-    low = -2.12194440e-4 if single else 1.90821492927058770002e-10
+    high, low = _LN2[single]
     terms = 4 if single else 10
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -96,6 +103,25 @@ def log_one_plus(typing_context: Any, a: Any) -> Any:
         return builder.fmul(s, _polynomial(builder, builder.fmul(s, s), series))
 
     return a(a), emit
+
+
+def _reduced(builder: Any, x: Any, degree: int) -> tuple[Any, Any, Any]:
+    """Emit 2^k, r and expm1(r) / r, where x = k ln 2 + r with integral k and |r| <= ln 2 / 2.
+
+    Adding a number whose unit in the last place is 1 rounds to k and leaves k + bias in the lowest
+    bits. ``degree`` is that of the series of expm1.
+    """
+    single = isinstance(x.type.element, ir.FloatType)
+    magic = _constant(x, 1.5 * 2.0**23 + 127 if single else 1.5 * 2.0**52 + 1023)
+    shifted = _fma(builder, x, _constant(x, 1 / math.log(2)), magic)
+    k = builder.fsub(shifted, magic)
+    r = x
+    for part in _LN2[single]:
+        r = _fma(builder, k, _constant(x, -part), r)
+    bits = _integers(builder, shifted)
+    power = builder.bitcast(builder.shl(bits, _constant(bits, 23 if single else 52)), x.type)
+    series = [1 / math.factorial(n) for n in range(1, degree + 1)]
+    return power, r, _polynomial(builder, r, series)
 
 
 def _polynomial(builder: Any, x: Any, coefficients: Sequence[float]) -> Any:
