@@ -1,9 +1,10 @@
 """The one place for numba flags, threads and the compile cache.
 
 Kernels are compiled without numba's own ``parallel=True``: a kernel works on a range of rows,
-releases the GIL, and :func:`parallel_rows` hands ranges to a small pool of threads. This compiles
-faster, is safe to call from any thread and after a fork, and gives the same bits for any number of
-threads, because rows are always cut at multiples of the kernel's block.
+releases the GIL, and :func:`parallel_rows` hands ranges to the threads that torch uses
+(:mod:`bgfast_kernels.team`), or to a small pool where there are none. This compiles faster, is safe
+to call from any thread and after a fork, and gives the same bits for any number of threads, because
+rows are always cut at multiples of the kernel's block.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
+
+from bgfast_kernels import team
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -129,6 +133,13 @@ def _forget_pool() -> None:
 os.register_at_fork(after_in_child=_forget_pool)
 
 
+def _run_in_pool(part: Callable[[int], None], n: int) -> None:
+    tasks = [_executor(n - 1).submit(part, i) for i in range(1, n)]
+    part(0)
+    for task in tasks:
+        task.result()
+
+
 def parallel_rows(
     kernel: Callable[..., None],
     n: int,
@@ -155,12 +166,6 @@ def parallel_rows(
         return
     blocks = -(-n // block)
     cuts = [min(n, block * (blocks * i // threads)) for i in range(threads + 1)]
-    pool = _executor(threads - 1)
-    tasks = [
-        pool.submit(kernel, cuts[i], cuts[i + 1], *args)
-        for i in range(1, threads)
-        if cuts[i + 1] > cuts[i]
-    ]
-    kernel(cuts[0], cuts[1], *args)
-    for task in tasks:
-        task.result()
+    ranges = [(low, high) for low, high in pairwise(cuts) if high > low]
+    run = team.openmp() or _run_in_pool
+    run(lambda i: kernel(*ranges[i], *args), len(ranges))
