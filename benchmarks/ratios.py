@@ -34,13 +34,13 @@ _LEAST_SECONDS = 0.05
 
 
 def seconds(calls: Sequence[Call], repeats: int, warm: bool = True) -> list[list[float]]:
-    """Return the wall-clock times of calls that take turns, after one warm-up each."""
+    """Return the wall-clock times of calls that take turns, after a call or two of each."""
     loops = []
     for call in calls:
-        call()
-        start = time.perf_counter()
         if warm:
             call()
+        start = time.perf_counter()
+        call()
         loops.append(max(1, int(_LEAST_SECONDS / max(time.perf_counter() - start, 1e-6))))
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(repeats):
