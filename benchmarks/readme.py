@@ -62,6 +62,8 @@ def _number(value: float, digits: int = 3) -> str:
 
 
 def _short(code: str) -> str:
+    if code.startswith("bgfast"):  # another way of its own
+        return code
     return code.split(",")[0].replace(" (no gradient)", " (density only)")
 
 

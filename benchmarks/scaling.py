@@ -158,7 +158,8 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
 
 def fitted(points: Sequence[Point]) -> dict[str, Any]:
     sizes = [p.size for p in points]
-    grows = all(p.bytes > 2**20 for p in points[-N_FITTED:])  # below a MiB pages are all one sees
+    last = [p.bytes for p in points[-N_FITTED:]]
+    grows = last[-1] > 2**20 and min(last) > 0  # below a MiB pages are all one sees
     return {
         "what": points[0].what,
         "against": points[0].against,
@@ -186,7 +187,8 @@ def figure(points: Sequence[Point], fits: Sequence[dict[str, Any]], path: Path) 
         axis.set_ylabel(
             {"seconds": "time of a call / s", "bytes": "rise of peak memory / B"}[quantity]
         )
-        axis.legend(fontsize=7, frameon=False)
+        axis.set_ylim(top=30 * axis.get_ylim()[1])  # room for the legend
+        axis.legend(fontsize=7, frameon=False, loc="upper left")
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
