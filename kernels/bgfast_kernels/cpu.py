@@ -133,7 +133,7 @@ def _forget_pool() -> None:
 os.register_at_fork(after_in_child=_forget_pool)
 
 
-def _run_in_pool(part: Callable[[int], None], n: int) -> None:
+def _run_in_pool(part: Callable[[int], None], n: int, _: int) -> None:
     tasks = [_executor(n - 1).submit(part, i) for i in range(1, n)]
     part(0)
     for task in tasks:
@@ -168,4 +168,4 @@ def parallel_rows(
     cuts = [min(n, block * (blocks * i // threads)) for i in range(threads + 1)]
     ranges = [(low, high) for low, high in pairwise(cuts) if high > low]
     run = team.openmp() or _run_in_pool
-    run(lambda i: kernel(*ranges[i], *args), len(ranges))
+    run(lambda i: kernel(*ranges[i], *args), len(ranges), get_threads())

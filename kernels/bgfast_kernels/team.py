@@ -13,8 +13,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-Run = Callable[[Callable[[int], None], int], None]
-"""Calls ``part(i)`` for every i in ``range(n)``, each once, on up to n threads; waits for all."""
+Run = Callable[[Callable[[int], None], int, int], None]
+"""Calls ``part(i)`` for every i in ``range(n)``, each once, on so many threads; waits for all."""
 
 _PART = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _MAPS = Path("/proc/self/maps")
@@ -38,7 +38,7 @@ def _openmp() -> Run | None:
     parallel.argtypes = (_PART, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
     parallel.restype = None
 
-    def run(part: Callable[[int], None], n: int) -> None:
+    def run(part: Callable[[int], None], n: int, threads: int) -> None:
         remaining, errors = iter(range(n)), list[BaseException]()
 
         def work(_: object) -> None:
@@ -48,7 +48,9 @@ def _openmp() -> Run | None:
             except BaseException as error:  # it cannot pass through C
                 errors.append(error)
 
-        parallel(_PART(work), None, n, 0)
+        # All threads, also for fewer parts: libgomp ends those that a smaller team leaves out, and
+        # torch's next operation would have to start them again.
+        parallel(_PART(work), None, threads, 0)
         if errors:
             raise errors[0]
 

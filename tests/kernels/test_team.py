@@ -20,16 +20,17 @@ def run():
     return found
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 17])
-def test_every_part_runs_once(run, n):
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("n", [1, 2, 17])
+def test_every_part_runs_once(run, n, threads):
     counts = np.zeros(n, int)
-    run(lambda i: np.add.at(counts, i, 1), n)
+    run(lambda i: np.add.at(counts, i, 1), n, threads)
     np.testing.assert_array_equal(counts, 1)
 
 
 def test_parts_run_on_threads_at_the_same_time(run):
     both = threading.Barrier(2, timeout=20)
-    run(lambda i: both.wait(), 2)
+    run(lambda i: both.wait(), 2, 2)
 
 
 def test_an_error_of_a_part_comes_back(run):
@@ -38,8 +39,8 @@ def test_an_error_of_a_part_comes_back(run):
             raise KeyError("part 1")
 
     with pytest.raises(KeyError, match="part 1"):
-        run(part, 2)
-    run(lambda i: None, 2)  # and the threads are still there
+        run(part, 2, 2)
+    run(lambda i: None, 2, 2)  # and the threads are still there
 
 
 def test_a_pool_serves_where_there_is_no_openmp(monkeypatch):
