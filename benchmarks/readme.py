@@ -1,18 +1,17 @@
 """Write what is kept in ``benchmarks/results`` into README: ``python -m benchmarks.readme``.
 
-Nothing is measured here, and nothing between the two marks in README is written by hand.
+Nothing is measured here, and nothing between a pair of marks in README is written by hand.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-START, END = "<!-- measured: start -->", "<!-- measured: end -->"
 
 UNITS = {
     "energy": ("Energy + gradient", "ns", 1e9),
@@ -109,30 +108,105 @@ def machine(found: dict[str, Any]) -> str:
     return f"{found['machine']['cpu']}{avx512}, {', '.join(items)}."
 
 
-SECTIONS = (("peers", peers), ("ratios", ratios), ("scaling", scaling), ("ten_million", flat))
+def kernel(found: dict[str, Any]) -> str:
+    """Return the table of :mod:`benchmarks.dimer_kernel`: nanoseconds on one thread."""
+    times = {
+        (row["contender"], (row["dtype"], row["n"])): row["ns_per_configuration"]["median"]
+        for row in found["results"]
+        if row["threads"] == 1
+    }
+    columns = list(dict.fromkeys(column for _, column in times))
+    lines = [
+        "| | " + " | ".join(f"{dtype}, B = {n:,}" for dtype, n in columns) + " |",
+        "|---" * (1 + len(columns)) + "|",
+    ]
+    for name in dict.fromkeys(name for name, _ in times):
+        ns = (times.get((name, column)) for column in columns)
+        cells = " | ".join("-" if value is None else f"{value:,.0f}" for value in ns)
+        lines.append(f"| {name} | {cells} |")
+    return "\n".join(lines)
 
 
-def section(results: Path) -> str:
-    """Return the text between the marks, of the results that are there."""
+def runs(found: dict[str, Any]) -> str:
+    """Return the table of :mod:`benchmarks.runs`."""
+
+    def cell(estimate: dict[str, float] | None) -> str:
+        return f"{estimate['value']:.2f} ± {estimate['stderr']:.2f}" if estimate else ""
+
+    lines = [
+        "| run | bidirectional | annealed | plain weights | umbrella | profile |",
+        "|---" * 6 + "|",
+    ]
+    for row in found["rows"]:
+        names = ("delta_f", "annealed", "plain", "reference")
+        cells = " | ".join(cell(row[name]) for name in names)
+        tau = "" if row["tau"] == 1 and "temperatures" not in row["command"] else row["tau"]
+        label = f"`{row['command']}`" + (f", tau = {tau:g}" if tau else "")
+        lines.append(f"| {label} | {cells} | {row['profile_largest']:.2f} |")
+    return "\n".join(lines)
+
+
+def flow_choice(found: dict[str, Any]) -> str:
+    """Return the table of :mod:`benchmarks.flow_choice`."""
+    lines = [
+        "| flow | training steps | error of F(closed) - F(open) | of the profile "
+        "| generator with states only | ESS of 100 000 |",
+        "|---" * 6 + "|",
+    ]
+    for row in found["rows"]:
+        errors = (
+            row["delta_f"]["stderr"],
+            row["profile_stderr"],
+            row["generator_and_states"]["stderr"],
+        )
+        cells = " | ".join(f"{error:.3f}" for error in errors)
+        steps = " + ".join(str(n) for n in row["steps"])
+        lines.append(f"| {row['flow']} | {steps} | {cells} | {row['ess']:.0f} |")
+    return "\n".join(lines)
+
+
+Written = Callable[[dict[str, Any]], str]
+SECTIONS: dict[str, tuple[tuple[str, Written], ...]] = {
+    "runs": (("runs", runs),),
+    "flow choice": (("flow_choice", flow_choice),),
+    "kernel": (("dimer_kernel", kernel),),
+    "measured": (
+        ("peers", peers),
+        ("ratios", ratios),
+        ("scaling", scaling),
+        ("ten_million", flat),
+    ),
+}
+"""Mark in README -> files in the results, and what writes them."""
+
+
+def section(name: str, results: Path) -> str:
+    """Return the text between the marks ``name``, of the results that are there."""
     parts = []
-    for name, written in SECTIONS:
-        path = results / f"{name}.json"
+    for file, written in SECTIONS[name]:
+        path = results / f"{file}.json"
         if path.exists():
             found = json.loads(path.read_text())
-            parts += [written(found), machine(found)]
+            parts.append(written(found))
+            if "machine" in found:
+                parts.append(machine(found))
     return "\n\n".join(parts)
 
 
-def replaced(text: str, inside: str) -> str:
-    """Return ``text`` with what is between the marks replaced."""
-    before, rest = text.split(START)
-    after = rest.split(END)[1]
-    return f"{before}{START}\n{inside}\n{END}{after}"
+def replaced(text: str, name: str, inside: str) -> str:
+    """Return ``text`` with what is between the marks ``name`` replaced."""
+    start, end = f"<!-- {name}: start -->", f"<!-- {name}: end -->"
+    before, rest = text.split(start)
+    after = rest.split(end)[1]
+    return f"{before}{start}\n{inside}\n{end}{after}"
 
 
-def main(arguments: Sequence[str] = ()) -> None:
+def main() -> None:
     readme = ROOT / "README.md"
-    readme.write_text(replaced(readme.read_text(), section(RESULTS)))
+    text = readme.read_text()
+    for name in SECTIONS:
+        text = replaced(text, name, section(name, RESULTS))
+    readme.write_text(text)
 
 
 if __name__ == "__main__":

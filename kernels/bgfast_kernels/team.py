@@ -1,8 +1,8 @@
 """Run the parts of a kernel on the OpenMP threads that the process already has.
 
-After each of its operations torch's OpenMP threads (GNU's libgomp) spin for milliseconds, waiting
-for the next one. Threads of our own would share their cores with spinning ones and run at half
-speed, so the parts of a kernel go to the same threads, which are awake.
+After each of its operations torch's OpenMP threads (GNU's libgomp) spin for a while, waiting for
+the next one. Threads of our own would share their cores with spinning ones, so the parts of a
+kernel go to the same threads, which are awake.
 """
 
 from __future__ import annotations

@@ -10,10 +10,13 @@ import pytest
 import torch
 
 import benchmarks
-from benchmarks import memory, readme, scaling
+from benchmarks import memory, readme, runs, scaling
 from benchmarks.peak import peak_growth
 from benchmarks.ratios import row
 from benchmarks.throughput import OpCall
+from bgfast.experiments.config import read_table
+from bgfast.experiments.dimer_config import DimerConfig
+from bgfast.experiments.folder import RunFolder
 from bgfast.ops import dimer_energy_grad
 from bgfast.ops.dimer_reference import reference_energy_grad
 
@@ -96,22 +99,39 @@ def test_readme_takes_the_measured_tables(tmp_path) -> None:
     ]
     content = {"machine": {"cpu": "Some CPU", "avx512": True, "threads": 2}, "rows": peers}
     (tmp_path / "peers.json").write_text(json.dumps(content))
-    inside = readme.section(tmp_path)
+    inside = readme.section("measured", tmp_path)
     assert (
         "| Energy + gradient: B = 1 | 200 ns [100, 300] | 250x |  |  | bgflow disagrees |" in inside
     )
     assert "Some CPU (AVX-512), threads 2." in inside
-    text = f"before\n{readme.START}\nold\n{readme.END}\nafter\n"
-    once = readme.replaced(text, inside)
+    text = "before\n<!-- measured: start -->\nold\n<!-- measured: end -->\nafter\n"
+    once = readme.replaced(text, "measured", inside)
     assert "old" not in once
     assert once.startswith("before\n")
     assert once.endswith("\nafter\n")
-    assert readme.replaced(once, inside) == once
+    assert readme.replaced(once, "measured", inside) == once
 
 
-def test_readme_has_one_place_for_them() -> None:
+@pytest.mark.parametrize("name", readme.SECTIONS)
+def test_readme_says_what_the_results_say(name: str) -> None:
     text = (readme.ROOT / "README.md").read_text()
-    assert text.count(readme.START) == text.count(readme.END) == 1
+    assert text.count(f"<!-- {name}: start -->") == text.count(f"<!-- {name}: end -->") == 1
+    assert readme.replaced(text, name, readme.section(name, readme.RESULTS)) == text
+
+
+def test_what_a_run_said_is_kept(tmp_path) -> None:
+    estimate = {"value": -1.0, "stderr": 0.1}
+    config = DimerConfig.model_validate(read_table("dimer") | {"seed": 3})
+    folder = RunFolder.open(tmp_path / "run", config, resume=False)
+    at_tau = {"delta_f": estimate, "reference": {"delta_f": estimate}}
+    at_tau |= {"agreement": {"profile_largest": 0.25}}
+    summary = {"tau": 1.0, "temperatures": {"1.0": at_tau}, "seconds": {}, "versions": {}}
+    summary |= {"estimators": {"plain": {"delta_f": {"value": 2.0, "stderr": 1.0}}}}
+    (folder.path / "summary.json").write_text(json.dumps(summary))
+    runs.main([str(folder.path), "--json", str(tmp_path / "runs.json")])
+    (line,) = readme.section("runs", tmp_path).splitlines()[2:]
+    estimates = "-1.00 ± 0.10 |  | 2.00 ± 1.00 | -1.00 ± 0.10"
+    assert line == f"| `bgfast run dimer --seed 3` | {estimates} | 0.25 |"
 
 
 def test_asv_can_import_every_benchmark_without_the_tests() -> None:
