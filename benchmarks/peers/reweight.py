@@ -21,6 +21,7 @@ from benchmarks.peers.question import Answer, Case, Contender, Question
 from bgfast.analysis.weights import WeightAccumulator
 from bgfast.energies import ParticleDimer
 from bgfast.flows import Sequential, log_weight
+from bgfast.flows.execution import bfloat16_is_supported
 from bgfast.ops.dimer_reference import reference_energy
 from bgfast.sampling.generate import generate
 
@@ -52,7 +53,7 @@ def in_chunks(log_w: Callable[[Tensor], Any], n: int) -> float:
 
 
 def contenders(flow: Sequential, z: Tensor, n: int) -> list[Contender]:
-    def ours() -> Answer:
+    def ours(flow: Sequential = flow, tolerance: float | None = None) -> Answer:
         dimer = ParticleDimer()
 
         def call() -> float:
@@ -66,7 +67,7 @@ def contenders(flow: Sequential, z: Tensor, n: int) -> list[Contender]:
                 x, logdet = flow(z)
             return log_weight(dimer.energy(x.double()), z, logdet)
 
-        return Answer(call, check)
+        return Answer(call, check, tolerance=tolerance)
 
     def by_torch(mapped: same.Mapped, energy: Callable[[Tensor], Tensor]) -> Answer:
         def log_w(z: Tensor) -> Tensor:
@@ -151,8 +152,13 @@ def contenders(flow: Sequential, z: Tensor, n: int) -> list[Contender]:
         check = partial(log_w, weights, jnp.asarray(z.numpy()))
         return Answer(call, check, -(-n // rows) * rows)
 
+    rounded = []
+    if bfloat16_is_supported():
+        other = partial(ours, same.in_bfloat16(flow), 0.05)
+        rounded = [Contender("bgfast, bfloat16 nets", other)]
     return [
         Contender("bgfast", ours),
+        *rounded,
         Contender("JAX, jit", jax),
         Contender("torch.compile, flow and energy", compiled),
         Contender("torch eager, flow and energy", eager),
