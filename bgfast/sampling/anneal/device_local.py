@@ -87,7 +87,7 @@ class DeviceLocalMoves:
         rng: np.random.Generator,
         chunk: int,
     ) -> tuple[Particles, Tensor]:
-        """Make one move of every particle; see :func:`bgfast.sampling.anneal.local.local_move`."""
+        """Make one move of every particle; see :meth:`bgfast.sampling.anneal.local.Mover.move`."""
         here = particles.x.double()
         before, movable = self._energies(here)
         moving = particles.log_w.isfinite() & movable
