@@ -206,9 +206,9 @@ def test_local_moves_never_wait_and_are_those_of_the_cpu(machine, energy, interv
     wanted = torch.arange(len(x)) % 3 > 0
     start = torch.tensor(0.1, dtype=torch.float64)
     with NoWaiting():
-        size = on_device.step_size(x, wanted, start, np.random.default_rng(2))
-    assert size.item() == pytest.approx(on_cpu.step_size(x[wanted], 0.1, 3), rel=0.15)
-    none = on_device.step_size(x, wanted & False, start, np.random.default_rng(2))
+        size = on_device.step_size(made, x, wanted, start, np.random.default_rng(2))
+    assert size.item() == pytest.approx(on_cpu.step_size(made, x[wanted], 0.1, 3), rel=0.15)
+    none = on_device.step_size(made, x, wanted & False, start, np.random.default_rng(2))
     assert none == start
 
 

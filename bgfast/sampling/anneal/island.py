@@ -173,7 +173,7 @@ def plan(
         if local is not None and (sweeps or (beta == 1 and settings.final_sweeps)):
             finite = torch.from_numpy(np.flatnonzero(np.isfinite(log_weights)))
             alive = particles.take(finite.to(particles.z.device))
-            sweep_step = local.step_size(alive.x, sweep_step, int(rng.integers(2**62)))
+            sweep_step = local.step_size(target, alive.x, sweep_step, int(rng.integers(2**62)))
             for _ in range(settings.steps if sweeps else 0):
                 particles, _ = local.move(
                     target, particles, beta, sweeps, sweep_step, rng, settings.chunk

@@ -102,11 +102,14 @@ class LocalMoves:
         low, high = self.interval
         return torch.from_numpy(np.isfinite(u) & (low <= coordinate) & (coordinate <= high))
 
-    def step_size(self, x: Tensor, start: float, seed: int) -> float:
+    def step_size(self, target: Target, x: Tensor, start: float, seed: int) -> float:
         """Return the step size at which 40 % of the moves of ``x[n, dim]`` are accepted."""
+        target.evaluations.starts += len(x)
         x = x[self.movable(x)]
         if not len(x):
             return start
+        target.evaluations.starts += len(x)
+        target.evaluations.sweeps += ADAPT_SWEEPS * len(x)
         sampler = MetropolisSampler(
             self.system,
             x,
@@ -151,6 +154,7 @@ class LocalMoves:
         chunk: int,
     ) -> tuple[Particles, Tensor]:
         """Make one move of every particle; see :meth:`Mover.move`."""
+        target.evaluations.starts += len(particles)
         moving = particles.log_w.isfinite() & self.movable(particles.x)
         log_uniform = torch.from_numpy(np.log1p(-rng.random(len(particles))))
         probability = torch.zeros_like(log_uniform)
@@ -158,6 +162,7 @@ class LocalMoves:
             return particles, probability
         old = particles.take(moving)
         x, before, after = self.propose(old.x, n_sweeps, float(step), rng)
+        target.evaluations.starts += len(old)
         target.evaluations.sweeps += n_sweeps * len(old)
         new, trusted = through_flow(target, x.to(old.x), chunk)
         gain = new.log_q + beta * new.log_w - old.log_q - beta * old.log_w
