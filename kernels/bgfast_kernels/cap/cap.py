@@ -56,9 +56,8 @@ def _cap(
         x = where_less(top, given, top, given)
         excess = larger(x - high, zero)  # 0 for NaN
         w = one + excess
-        slope = one / w
+        slope = one / w  # 1 below e_high
         # log(w) alone would lose what of a small excess the sum has rounded away.
         value = high + (logarithm(w) + (excess - (w - one)) * slope)
         store_between(capped, i, 0, here, where_less(high, x, value, x))
-        slope = where_at_most(x, high, one, slope)
         store_between(derivative, i, 0, here, where_at_most(given, top, slope, zero))
