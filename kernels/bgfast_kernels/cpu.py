@@ -1,103 +1,31 @@
-"""The one place for numba flags, threads and the compile cache.
+"""How a kernel is compiled, and how its rows are shared out among threads.
 
-Kernels are compiled without numba's own ``parallel=True``: a kernel works on a range of rows,
-releases the GIL, and :func:`parallel_rows` hands ranges to the threads that torch uses
-(:mod:`bgfast_kernels.team`), or to a small pool where there are none. This compiles faster, is safe
-to call from any thread and in a forked child, and gives the same bits for any number of threads,
-because rows are always cut at multiples of the kernel's block. (torch itself hangs in a child whose
-parent has run on several threads, be it a kernel or an operation of torch: start workers that use
-both by "spawn".)
+Kernels are compiled without numba's own ``parallel=True``: a kernel works on a range of rows, and
+:func:`parallel_rows` hands ranges to the threads that torch uses (:mod:`bgfast_kernels.team`), or
+to a small pool where there are none. This compiles faster, is safe to call from any thread and in a
+forked child, and gives the same bits for any number of threads, because rows are always cut at
+multiples of the kernel's block. (torch itself hangs in a child whose parent has run on several
+threads, be it a kernel or an operation of torch: start workers that use both by "spawn".)
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
-from numba.core.caching import CompileResultCacheImpl, FunctionCache
+import numpy as np
+from numpy.typing import NDArray
 
-from bgfast_kernels import team
+from bgfast_kernels import launch, team
+from bgfast_kernels.compiling import jit, source_hash
 
-F = TypeVar("F", bound=Callable[..., Any])
+__all__ = ["get_threads", "jit", "parallel_rows", "set_threads", "source_hash"]
 
-
-@functools.cache
-def source_hash() -> str:
-    """Return a hash over every source file of this package."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-class _CacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
-    def __init__(self, py_func: Callable[..., Any], key: str) -> None:
-        super().__init__(py_func)
-        if key:
-            self._filename_base: str = f"{self.filename_base}.{key}"
-
-    def check_cachable(self, cres: Any) -> bool:
-        # A kernel lifted from a closure is cachable here: `key` names what it closes over.
-        return True
-
-
-class _SourceKeyedCache(FunctionCache):  # type: ignore[misc]
-    """numba's disk cache, keyed on the hash of the whole package.
-
-    numba looks at the file of the jitted function alone: an edited callee in another file would be
-    served stale, and a kernel made by a factory would never be found again.
-    """
-
-    def __init__(self, py_func: Callable[..., Any], key: str) -> None:
-        self._key = key
-        self._impl_class = functools.partial(_CacheImpl, key=key)
-        super().__init__(py_func)
-
-    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
-        return (sig, codegen.magic_tuple(), (source_hash(), self._key))
-
-
-def jit(
-    function: F | None = None,
-    *,
-    key: str = "",
-    fastmath: bool | set[str] = False,
-    inline: str = "never",
-    error_model: str = "numpy",
-) -> Any:
-    """Compile ``function`` with the package's flags at its first call.
-
-    Parameters
-    ----------
-    function
-        A function numba can compile.
-    key
-        Name of what a factory-made function closes over (for example the energy); it tells cached
-        kernels of one factory apart and must be given for them.
-    fastmath
-        LLVM fast-math flags. Leave NaN and infinity alone unless the caller has excluded them.
-    inline
-        ``"always"`` lets numba inline a small callee before type inference.
-    error_model
-        ``"numpy"`` makes a division by zero an infinity instead of an exception.
-    """
-    if function is None:
-        return lambda f: jit(f, key=key, fastmath=fastmath, inline=inline, error_model=error_model)
-    dispatcher = numba.njit(
-        nogil=True, fastmath=fastmath, inline=inline, error_model=error_model, boundscheck=False
-    )(function)
-    dispatcher._cache = _SourceKeyedCache(function, key)
-    return cast(F, dispatcher)
-
-
-_MIN_ROWS_PER_THREAD = 256
+_MIN_ROWS_PER_THREAD = 128
 _threads: int | None = None
 _pool: ThreadPoolExecutor | None = None
 
@@ -140,9 +68,11 @@ def _forget_pool() -> None:
 os.register_at_fork(after_in_child=_forget_pool)
 
 
-def _run_in_pool(part: Callable[[int], None], n: int, _: int) -> None:
-    tasks = [_executor(n - 1).submit(part, i) for i in range(1, n)]
-    part(0)
+def _run_in_pool(kernel: Any, cuts: NDArray[np.int64], arguments: tuple[Any, ...]) -> None:
+    first, *others = pairwise(cuts.tolist())
+    pool = _executor(len(others)) if others else None
+    tasks = [pool.submit(kernel, *part, *arguments) for part in others] if pool else []
+    kernel(*first, *arguments)
     for task in tasks:
         task.result()
 
@@ -171,9 +101,16 @@ def parallel_rows(
     if threads == 1:
         kernel(0, n, *args)
         return
-    blocks = -(-n // block)
-    cuts = [min(n, block * (blocks * i // threads)) for i in range(threads + 1)]
-    ranges = [(low, high) for low, high in pairwise(cuts) if high > low]
+    cuts = _cuts(n, threads, block)
     found = team.openmp()
-    run = _run_in_pool if found is None else found.run
-    run(lambda i: kernel(*ranges[i], *args), len(ranges), get_threads())
+    if found is None:
+        _run_in_pool(kernel, cuts, args)
+    else:
+        launch.run(found, get_threads(), kernel, cuts, args)
+
+
+@functools.lru_cache
+def _cuts(n: int, parts: int, block: int) -> NDArray[np.int64]:
+    """Return where ``parts`` ranges of ``n`` rows begin and end."""
+    blocks = -(-n // block)
+    return np.unique([min(n, block * (blocks * i // parts)) for i in range(parts + 1)])

@@ -1,23 +1,18 @@
-"""Run the parts of a kernel on the OpenMP threads that the process already has.
+"""Find the OpenMP threads that the process already has.
 
 After each of its operations torch's OpenMP threads (GNU's libgomp) spin for a while, waiting for
 the next one. Threads of our own would share their cores with spinning ones, so the parts of a
-kernel go to the same threads, which are awake.
+kernel go to the same threads, which are awake (:mod:`bgfast_kernels.launch`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-Run = Callable[[Callable[[int], None], int, int], None]
-"""Calls ``part(i)`` for every i in ``range(n)``, each once, on so many threads; waits for all."""
-
-_PART = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _MAPS = Path("/proc/self/maps")
 
 
@@ -26,13 +21,13 @@ class Team(NamedTuple):
 
     Parameters
     ----------
-    run
-        Runs parts on them.
+    parallel
+        Address of its function GOMP_parallel, which lets so many of them run a function.
     size
         Returns how many torch uses, and so how many there are.
     """
 
-    run: Run
+    parallel: int
     size: Callable[[], int]
 
 
@@ -57,37 +52,11 @@ def _team() -> Team | None:
         return None
     try:
         library = ctypes.CDLL(path)
-        parallel, size = library.GOMP_parallel, library.omp_get_max_threads
+        parallel = ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value
+        size = library.omp_get_max_threads
     except (OSError, AttributeError):  # its file is gone, or another library bears the name
         return None
-    parallel.argtypes = (_PART, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
-    parallel.restype = None
-
-    def run(part: Callable[[int], None], n: int, threads: int) -> None:
-        remaining, finished, entered = iter(range(n)), list[int](), list[int]()
-        errors = list[BaseException]()
-
-        def work(_: object) -> None:
-            try:
-                entered.append(threading.get_ident())
-                for i in remaining:  # the GIL lets one thread at a time take the next part
-                    part(i)
-                    finished.append(i)
-            except BaseException as error:  # it cannot pass through C
-                errors.append(error)
-
-        # All threads, also for fewer parts: libgomp ends those that a smaller team leaves out, and
-        # torch's next operation would have to start them again.
-        parallel(_PART(work), None, threads, 0)
-        try:
-            if errors:
-                raise errors[0]
-            if len(finished) < n or threading.get_ident() not in entered:
-                raise KeyboardInterrupt  # at the door of `work`, where ctypes lets errors fall
-        finally:
-            errors.clear()  # an error that is kept keeps this frame, and with it all arrays
-
-    return Team(run, size)
+    return None if parallel is None else Team(parallel, size)
 
 
 def _loaded_libgomp() -> str | None:

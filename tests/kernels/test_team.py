@@ -1,83 +1,140 @@
 """Parts of a kernel run on torch's OpenMP threads: each once, errors come back, forks are safe."""
 
-import gc
+import ctypes
 import os
 import signal
 import subprocess
 import sys
-import threading
-import weakref
 
+import numba  # noqa: TID251 a kernel that must not be cached
 import numpy as np
 import pytest
 import torch
-from bgfast_kernels import cpu, team
+from bgfast_kernels import cpu, launch, team
+
+gettid = ctypes.CDLL(None).gettid
+gettid.argtypes = ()
 
 
 @pytest.fixture
-def run():
+def threads():
     torch.ones(2)  # torch, and so its OpenMP runtime, is in the process
     found = team.openmp()
     if found is None:
         pytest.skip("torch brings no libgomp here")
-    return found.run
+    return found
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
+@cpu.jit
+def count(start, stop, factor, counts):
+    for i in range(start, stop):
+        counts[i] += factor
+
+
+@numba.njit(nogil=True)  # the address of a C function is that of this process
+def members(start, stop, work, idents):
+    """Write which thread this is after milliseconds of work."""
+    for i in range(start, stop):
+        for k in range(1, 3_000_000):
+            work[i] += 1.0 / k
+        idents[i] = gettid()
+
+
+@cpu.jit
+def without_memory(start, stop, out):
+    for i in range(start, stop):
+        if i >= 3:
+            out[i] = np.empty(2**58)[i]
+
+
+@cpu.jit
+def returns_something(start, stop):
+    return stop - start
+
+
+def idents_of(threads, n, size):
+    idents = np.zeros(n, np.int64)
+    cuts = np.arange(n + 1)
+    launch.run(threads, size, members, cuts, (np.zeros(n), idents))
+    return set(idents.tolist())
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("n", [1, 2, 17])
-def test_every_part_runs_once(run, n, threads):
-    counts = np.zeros(n, int)
-    run(lambda i: np.add.at(counts, i, 1), n, threads)
-    np.testing.assert_array_equal(counts, 1)
+def test_every_part_runs_once(threads, n, size):
+    counts = np.zeros(10 * n, np.float32)
+    launch.run(threads, size, count, np.arange(0, 10 * n + 1, 10), (2.5, counts))
+    np.testing.assert_array_equal(counts, 2.5)
 
 
-def test_parts_run_on_threads_at_the_same_time(run):
-    both = threading.Barrier(2, timeout=20)
-    run(lambda i: both.wait(), 2, 2)
+def test_the_types_of_arguments_are_told_apart(threads):
+    for dtype, factor in ((np.float32, 1), (np.float64, 1), (np.float64, 1.5), (np.int64, True)):
+        counts = np.zeros((4, 2), dtype)
+        for view in (counts[:, 0], np.zeros(4, dtype)):
+            launch.run(threads, 2, count, np.array([0, 2, 4]), (factor, view))
+            np.testing.assert_array_equal(view, np.full(4, factor, dtype))
 
 
-def test_threads_stay_where_there_are_fewer_parts(run):
-    def members():
-        idents = set()
-        all_of_them = threading.Barrier(3, timeout=20)
-        run(lambda i: (all_of_them.wait(), idents.add(threading.get_native_id())), 3, 3)
-        return idents
-
-    before = members()
-    run(lambda i: None, 2, 3)
-    assert members() == before
+def test_parts_run_on_several_threads_which_stay(threads):
+    first = idents_of(threads, 12, 3)
+    assert len(first) == 3
+    launch.run(threads, 3, count, np.array([0, 1, 2]), (1.0, np.zeros(2)))  # fewer parts
+    assert idents_of(threads, 12, 3) == first
 
 
-@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
-def test_an_error_of_a_part_comes_back_and_keeps_nothing_alive(run, error):
-    class Array:
-        pass
-
-    def fail():
-        array = Array()
-
-        def part(i):
-            assert array
-            if i == 1:
-                raise error("part 1")
-
-        with pytest.raises(error, match="part 1"):
-            run(part, 2, 2)
-        return weakref.ref(array)
-
-    gc.disable()
-    try:
-        assert fail()() is None
-    finally:
-        gc.enable()
-    run(lambda i: None, 2, 2)  # and the threads are still there
+def test_torch_works_on_the_same_threads(threads):
+    code = """
+import os, torch
+from bgfast_kernels import cpu
+from bgfast.energies import ParticleDimer
+torch.set_num_threads(3)
+energy = ParticleDimer()
+x = energy.lattice_configuration(d=1.5).repeat(3000, 1).float()
+torch.ones(10**6).exp()
+before = len(os.listdir("/proc/self/task"))
+energy.energy(x)
+assert cpu.get_threads() == 3
+assert len(os.listdir("/proc/self/task")) == before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("threads", [1, 2])
-def test_an_interrupt_is_never_lost_nor_a_part_left_out_in_silence(run, threads):
+@cpu.jit
+def passes_arrays_on(start, stop, pair, out):
+    for i in range(start, stop):
+        out[i] = first_of(pair, out)[0]
+
+
+@cpu.jit
+def first_of(pair, out):
+    return pair
+
+
+def test_the_caller_still_owns_its_arrays(threads):
+    given, out = np.ones(3), np.zeros(1000)
+    counts = sys.getrefcount(given), sys.getrefcount(out)
+    for _ in range(20):
+        launch.run(threads, 2, passes_arrays_on, np.array([0, 500, 1000]), (given, out))
+    assert (out == 1).all()
+    assert (sys.getrefcount(given), sys.getrefcount(out)) == counts
+
+
+def test_a_kernel_without_memory_raises(threads):
+    with pytest.raises(MemoryError, match="buffers of the kernel without_memory"):
+        launch.run(threads, 2, without_memory, np.array([0, 2, 4]), (np.zeros(4),))
+    launch.run(threads, 2, without_memory, np.array([0, 2, 3]), (np.zeros(4),))
+
+
+def test_a_kernel_that_returns_something_is_refused(threads):
+    with pytest.raises(TypeError, match="returns_something must return nothing"):
+        launch.run(threads, 2, returns_something, np.array([0, 1]), ())
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_an_interrupt_is_never_lost_nor_a_part_left_out_in_silence(threads, size):
     struck, lost = 0, 0
-    counts = np.zeros(4, int)
+    counts, cuts = np.zeros(4), np.arange(5)
+    launch.run(threads, size, count, cuts, (1.0, counts))  # compiled: numba bears no interrupt
 
     def strike(number, frame):
         nonlocal struck
@@ -90,7 +147,8 @@ def test_an_interrupt_is_never_lost_nor_a_part_left_out_in_silence(run, threads)
             counts[:], seen = 0, struck
             try:
                 signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + 7 * i % 97))
-                run(lambda i: np.add.at(counts, i, 1), 4, threads)
+                launch.run(threads, size, count, cuts, (1.0, counts))
+                assert (counts == 1).all()
                 while struck == seen:  # it may come after the parts
                     pass
             except KeyboardInterrupt:
@@ -138,23 +196,24 @@ def test_where_no_maps_are_there_is_no_team(monkeypatch, tmp_path):
     assert team.openmp() is None
 
 
-@pytest.mark.parametrize(("n_rows", "threads", "parts"), [(1000, 2, 2), (600, 4, 2), (500, 2, 0)])
-def test_kernels_hand_their_rows_to_the_whole_team(monkeypatch, n_rows, threads, parts):
+@pytest.mark.parametrize(("n_rows", "size", "parts"), [(1000, 2, 2), (300, 4, 2), (250, 2, 0)])
+def test_kernels_hand_their_rows_to_the_whole_team(monkeypatch, threads, n_rows, size, parts):
     calls = []
 
-    def run(part, n, size):
-        calls.append((n, size))
-        for i in range(n):
-            part(i)
+    def run(team, threads, kernel, cuts, arguments):
+        calls.append((len(cuts) - 1, threads))
+        original(team, threads, kernel, cuts, arguments)
 
-    monkeypatch.setattr(team, "openmp", lambda: team.Team(run, lambda: threads))
+    original = launch.run
+    monkeypatch.setattr(launch, "run", run)
+    monkeypatch.setattr(cpu, "_threads", size)
     out = np.zeros(n_rows)
-    cpu.parallel_rows(add_one, n_rows, out)
+    cpu.parallel_rows(count, n_rows, 1.0, out)
     np.testing.assert_array_equal(out, 1)
-    assert calls == ([(parts, threads)] if parts else [])
+    assert calls == ([(parts, size)] if parts else [])
 
 
-def test_kernels_use_as_many_threads_as_torch(run):
+def test_kernels_use_as_many_threads_as_torch(threads):
     before = torch.get_num_threads()
     try:
         for n in (1, 3):
@@ -164,15 +223,11 @@ def test_kernels_use_as_many_threads_as_torch(run):
         torch.set_num_threads(before)
 
 
-def add_one(start, stop, out):
-    out[start:stop] += 1
-
-
 def test_a_pool_serves_where_there_is_no_openmp(monkeypatch):
     monkeypatch.setattr(team, "openmp", lambda: None)
     monkeypatch.setattr(cpu, "_threads", 2)
     out = np.zeros(1000)
-    cpu.parallel_rows(add_one, 1000, out)
+    cpu.parallel_rows(count, 1000, 1.0, out)
     np.testing.assert_array_equal(out, 1)
 
 

@@ -21,7 +21,7 @@ from bgfast_kernels.simd import (
 Array = NDArray[Any]
 
 # Fewer numbers than this are not worth waking a thread for.
-_LEAST_NUMBERS = 2**16
+_LEAST_NUMBERS = 2**14
 
 
 def lin_log_cap(u: Array, e_high: float, e_max: float, capped: Array, derivative: Array) -> None:

@@ -23,7 +23,7 @@ Array = NDArray[Any]
 # exp(2 SATURATED) is beyond the precision of float64: there tanh is 1.
 SATURATED = 20.0
 # Fewer numbers than this are not worth waking a thread for.
-_LEAST_NUMBERS = 2**17
+_LEAST_NUMBERS = 2**14
 
 
 class Rows(NamedTuple):

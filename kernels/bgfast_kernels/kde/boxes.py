@@ -15,7 +15,7 @@ from bgfast_kernels.kde.tables import HALF_WIDTH, REACH
 Float = NDArray[np.float64]
 Int = NDArray[np.int32]
 
-_MIN_ROWS = 16384  # fewest points worth a thread
+_MIN_ROWS = 8192  # fewest points worth a thread
 
 
 class Boxed(NamedTuple):

@@ -30,7 +30,7 @@ Float = NDArray[np.float64]
 TOLERANCE = 1e-9
 """Relative error of a density above which the sum is taken directly instead."""
 
-_MIN_ROWS = 8192  # fewest points worth a thread
+_MIN_ROWS = 2048  # fewest points worth a thread
 
 
 def gauss_transform(

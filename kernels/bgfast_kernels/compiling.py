@@ -1,0 +1,83 @@
+"""The one place for numba's flags and the compile cache."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@functools.cache
+def source_hash() -> str:
+    """Return a hash over every source file of this package."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class _CacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
+    def __init__(self, py_func: Callable[..., Any], key: str) -> None:
+        super().__init__(py_func)
+        if key:
+            self._filename_base: str = f"{self.filename_base}.{key}"
+
+    def check_cachable(self, cres: Any) -> bool:
+        # A kernel lifted from a closure is cachable here: `key` names what it closes over.
+        return True
+
+
+class _SourceKeyedCache(FunctionCache):  # type: ignore[misc]
+    """numba's disk cache, keyed on the hash of the whole package.
+
+    numba looks at the file of the jitted function alone: an edited callee in another file would be
+    served stale, and a kernel made by a factory would never be found again.
+    """
+
+    def __init__(self, py_func: Callable[..., Any], key: str) -> None:
+        self._key = key
+        self._impl_class = functools.partial(_CacheImpl, key=key)
+        super().__init__(py_func)
+
+    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
+        return (sig, codegen.magic_tuple(), (source_hash(), self._key))
+
+
+def jit(
+    function: F | None = None,
+    *,
+    key: str = "",
+    fastmath: bool | set[str] = False,
+    inline: str = "never",
+    error_model: str = "numpy",
+) -> Any:
+    """Compile ``function`` with the package's flags at its first call.
+
+    Parameters
+    ----------
+    function
+        A function numba can compile.
+    key
+        Name of what a factory-made function closes over (for example the energy); it tells cached
+        kernels of one factory apart and must be given for them.
+    fastmath
+        LLVM fast-math flags. Leave NaN and infinity alone unless the caller has excluded them.
+    inline
+        ``"always"`` lets numba inline a small callee before type inference.
+    error_model
+        ``"numpy"`` makes a division by zero an infinity instead of an exception.
+    """
+    if function is None:
+        return lambda f: jit(f, key=key, fastmath=fastmath, inline=inline, error_model=error_model)
+    dispatcher = numba.njit(
+        nogil=True, fastmath=fastmath, inline=inline, error_model=error_model, boundscheck=False
+    )(function)
+    dispatcher._cache = _SourceKeyedCache(function, key)
+    return cast(F, dispatcher)

@@ -1,0 +1,175 @@
+"""Let the threads of a libgomp call a compiled kernel, without Python in between.
+
+Threads that enter Python wait for each other at its lock, which costs more than many a kernel; ones
+that do not cannot lose an interrupt there either. So the loop over the parts of a kernel is native
+code, compiled once for the types of the arguments, and calls the kernel by its address.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import typeof, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from bgfast_kernels.compiling import jit
+from bgfast_kernels.team import Team
+
+_addresses: dict[tuple[Any, ...], int] = {}
+_PLAIN = (bool, int, float, np.generic)
+
+
+def run(
+    team: Team,
+    threads: int,
+    kernel: Any,
+    cuts: NDArray[np.int64],
+    arguments: tuple[Any, ...],
+) -> None:
+    """Call ``kernel(cuts[i], cuts[i + 1], *arguments)`` for every i, and wait for all.
+
+    Parameters
+    ----------
+    team
+        Whose threads.
+    threads
+        How many of them. Better all, also for fewer parts: libgomp ends those that a smaller team
+        leaves out, and torch's next operation would have to start them again.
+    kernel
+        A jitted function that returns nothing.
+    cuts
+        Where the parts begin and end.
+    arguments
+        What else the kernel takes.
+
+    Raises
+    ------
+    MemoryError
+        If a kernel could not allocate its buffers: they raise nothing else.
+    """
+    address = _address(kernel, arguments)
+    if _launch(team.parallel, threads, address, cuts, *arguments):
+        raise MemoryError(f"no memory for the buffers of the kernel {kernel.py_func.__name__}")
+
+
+def _address(kernel: Any, arguments: tuple[Any, ...]) -> int:
+    key = (kernel, *map(_kind, arguments))
+    if key not in _addresses:
+        signature = tuple(kernel.typeof_pyval(x) for x in (0, 0, *arguments))
+        kernel.compile(signature)
+        compiled = kernel.overloads[signature]
+        if compiled.signature.return_type != types.none:
+            raise TypeError(f"the kernel {kernel.py_func.__name__} must return nothing")
+        name = compiled.fndesc.llvm_func_name
+        _addresses[key] = compiled.library.get_pointer_to_function(name)
+    return _addresses[key]
+
+
+def _kind(x: Any) -> Any:
+    """Return what tells the numba type of an argument from others; cheaper than to ask numba."""
+    if isinstance(x, np.ndarray):
+        return x.dtype, x.ndim, x.flags.num
+    return type(x) if isinstance(x, _PLAIN) else typeof(x)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _run_parts(
+    typing_context: Any, parallel: Any, threads: Any, kernel: Any, cuts: Any, arguments: Any
+) -> Any:
+    """Call the kernel at an address for every part; return whether one of the calls failed.
+
+    What ``parallel``, the address of GOMP_parallel, lets every thread run takes tickets until there
+    are none, and calls the kernel for each.
+    """
+    of_kernel = (types.intp, types.intp, *arguments.types)
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        run, n_threads, address, array, rest = values
+        array = context.make_array(cuts)(context, builder, array)
+        n_parts = builder.sub(array.nitems, array.nitems.type(1))
+        given = [
+            _borrowed(context, builder, kind, builder.extract_value(rest, i))
+            for i, kind in enumerate(arguments.types)
+        ]
+        zero = n_parts.type(0)
+        shared, kind = _stored(builder, [zero, zero, n_parts, address, array.data, *given])
+        part = _worker(context, builder.module, kind, of_kernel)
+        unsigned = ir.IntType(32)
+        parameters = [part.type, cgutils.voidptr_t, unsigned, unsigned]
+        function = ir.FunctionType(ir.VoidType(), parameters).as_pointer()
+        data = builder.bitcast(shared, cgutils.voidptr_t)
+        size = builder.trunc(n_threads, unsigned)
+        builder.call(builder.inttoptr(run, function), [part, data, size, unsigned(0)])
+        failed = builder.load(cgutils.gep_inbounds(builder, shared, 0, _FAILED))
+        return builder.icmp_signed("!=", failed, zero)
+
+    return types.boolean(parallel, threads, kernel, cuts, arguments), emit
+
+
+_NEXT, _FAILED, _N_PARTS, _KERNEL, _CUTS, _ARGUMENTS = range(6)
+"""Fields of what the threads share."""
+
+
+def _borrowed(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """Emit an argument without the counter of its references, as the caller keeps it alive.
+
+    Kernels count references as they pass arrays on; on several cores they would wait for the
+    counter's cache line.
+    """
+    if not isinstance(kind, types.Array):
+        return value
+    array = context.make_array(kind)(context, builder, value)
+    array.meminfo = cgutils.get_null_value(array.meminfo.type)
+    return array._getvalue()
+
+
+def _stored(builder: Any, fields: list[Any]) -> tuple[Any, Any]:
+    """Emit a structure of the values on the stack; return its address and type."""
+    kind = ir.LiteralStructType([field.type for field in fields])
+    address = cgutils.alloca_once(builder, kind)
+    for i, field in enumerate(fields):
+        builder.store(field, cgutils.gep_inbounds(builder, address, 0, i))
+    return address, kind
+
+
+def _worker(context: Any, module: Any, kind: Any, of_kernel: tuple[Any, ...]) -> Any:
+    """Emit the function that every thread runs, ``void worker(void *shared)``."""
+    name = module.get_unique_name("bgfast_worker")
+    worker = ir.Function(module, ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t]), name)
+    worker.linkage = "internal"
+    builder = ir.IRBuilder(worker.append_basic_block("entry"))
+    shared = builder.bitcast(worker.args[0], kind.as_pointer())
+    fields = [cgutils.gep_inbounds(builder, shared, 0, i) for i in range(len(kind.elements))]
+    n_parts, address, cuts, *arguments = (builder.load(field) for field in fields[_N_PARTS:])
+    function = context.call_conv.get_function_type(types.none, of_kernel).as_pointer()
+    kernel = builder.inttoptr(address, function)
+    take, call, end = (worker.append_basic_block(block) for block in ("take", "call", "end"))
+    builder.branch(take)
+
+    builder.position_at_end(take)
+    one = n_parts.type(1)
+    ticket = builder.atomic_rmw("add", fields[_NEXT], one, "seq_cst")
+    builder.cbranch(builder.icmp_signed("<", ticket, n_parts), call, end)
+
+    builder.position_at_end(call)
+    start, stop = (builder.load(builder.gep(cuts, [i])) for i in (ticket, builder.add(ticket, one)))
+    status, _ = context.call_conv.call_function(
+        builder, kernel, types.none, of_kernel, [start, stop, *arguments]
+    )
+    with builder.if_then(status.is_error):
+        builder.store(one, fields[_FAILED])
+    builder.branch(take)
+
+    builder.position_at_end(end)
+    builder.ret_void()
+    return worker
+
+
+@jit
+def _launch(parallel: int, threads: int, kernel: int, cuts: Any, *arguments: Any) -> bool:
+    failed: bool = _run_parts(parallel, threads, kernel, cuts, arguments)
+    return failed
