@@ -21,8 +21,8 @@ BLOCK = 1024
 """Rows of one random stream; part of what a seed means."""
 
 _CHUNK = {"cpu": 8192, "cuda": 65536}
-"""Rows evaluated at once unless told otherwise, by type of device: a GPU wants many for each launch,
-of which the flow has hundreds."""
+"""Rows evaluated at once unless told otherwise, by type of device: a flow has hundreds of launches,
+and a GPU wants many rows for each."""
 
 _LEAST_ROWS = 256
 """Matrix products of very few rows round differently: fewer are never evaluated."""

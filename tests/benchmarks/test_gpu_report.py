@@ -11,7 +11,7 @@ import torch
 from bgfast_kernels import get
 from bgfast_kernels import spec as spec_module
 
-from benchmarks import gpu_case, gpu_report, gpu_timing, timing
+from benchmarks import gpu_case, gpu_end_to_end, gpu_report, gpu_timing, timing
 from benchmarks.gpu_record import Record
 from benchmarks.gpu_timing import Card, buffer_sets
 from bgfast.ops import TORCH_OPS, dimer_cuda, gauss_transform_cuda
@@ -108,6 +108,40 @@ def test_every_attribute_of_torch_that_is_named_exists(name):
         parts = ast.unparse(node).split(".") if isinstance(node, ast.Attribute) else []
         if parts[:1] == ["torch"] and all(part.isidentifier() for part in parts):
             assert functools.reduce(getattr, parts[1:], torch) is not None or parts[-1] == "cuda"
+
+
+def test_the_whole_report_prints_and_keeps_its_tables(monkeypatch, tmp_path, capsys):
+    class CardClock(Clock):
+        def card(self):
+            return dataclasses.replace(CARD, issue_rate=None)
+
+    def whole(device, scale, record):
+        assert (tmp_path / "report.json").exists()  # what came before is kept
+        record.row("end-to-end", {"what": "a step", "scale": scale is gpu_end_to_end.QUICK})
+        return 1
+
+    def some_cases(device):
+        for case in gpu_case.of_ops(["affine_coupling"], torch.device("cpu")):
+            yield dataclasses.replace(case, call=case.reference)
+
+    monkeypatch.setattr(gpu_report, "why_no_cuda", lambda: "")
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(gpu_report, "CudaClock", CardClock)
+    monkeypatch.setattr(gpu_report, "cases", some_cases)
+    monkeypatch.setattr(gpu_report, "overheads", lambda *_: {"a call": 9.0})
+    monkeypatch.setattr(gpu_end_to_end, "measure", whole)
+    path = tmp_path / "report.json"
+    assert gpu_report.main(["--sizes", "3", "--quick", "--json", str(path)]) == 1
+    out = capsys.readouterr().out
+    assert "bounds are of memory alone" in out
+    assert "a call 9.0 us" in out
+    found = json.loads(path.read_text())
+    assert list(found) == ["card", "versions", "kernels", "host us", "end-to-end"]
+    assert [row["dtype"] for row in found["kernels"]] == ["float32"]
+    assert found["kernels"][0]["compiled"] == "-"
+    assert found["end-to-end"] == [{"what": "a step", "scale": True}]
+    assert gpu_report.main(["--sizes", "3", "--only", "kernels", "--json", str(path)]) == 0
+    assert [r["dtype"] for r in json.loads(path.read_text())["kernels"]] == ["float32", "float64"]
 
 
 def test_formulas_that_share_their_code_are_each_compiled(monkeypatch, capsys):
