@@ -140,9 +140,11 @@ def runs(found: dict[str, Any]) -> str:
     for row in found["rows"]:
         names = ("delta_f", "annealed", "plain", "reference")
         cells = " | ".join(cell(row[name]) for name in names)
-        tau = "" if row["tau"] == 1 and "temperatures" not in row["command"] else row["tau"]
-        label = f"`{row['command']}`" + (f", tau = {tau:g}" if tau else "")
-        lines.append(f"| {label} | {cells} | {row['profile_largest']:.2f} |")
+        several = sum(other["command"] == row["command"] for other in found["rows"]) > 1
+        tau = f", tau = {row['tau']:g}" if several else ""
+        off = row["profile_largest"]
+        profile = "" if off is None else f"{off:.2f}"
+        lines.append(f"| `{row['command']}`{tau} | {cells} | {profile} |")
     return "\n".join(lines)
 
 

@@ -33,8 +33,6 @@ def test_wheel_holds_exactly_the_two_packages(wheel):
     [
         "bgfast/py.typed",
         "bgfast_kernels/py.typed",
-        "bgfast_kernels/common.cuh",
-        "bgfast_kernels/dimer/energy_grad.cuh",
         "bgfast/analysis/templates/report.html.j2",
         "bgfast/experiments/presets/dimer.toml",
         "bgfast/experiments/presets/double-well.toml",
@@ -42,6 +40,13 @@ def test_wheel_holds_exactly_the_two_packages(wheel):
 )
 def test_wheel_holds_the_data_files(wheel, name):
     assert name in wheel
+
+
+def test_wheel_holds_every_cuda_source(wheel):
+    kernels = ROOT / "kernels"
+    sources = {path.relative_to(kernels).as_posix() for path in kernels.rglob("*.cuh")}
+    assert sources
+    assert {name for name in wheel if name.endswith(".cuh")} == sources
 
 
 @pytest.mark.parametrize(

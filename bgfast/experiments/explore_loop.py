@@ -24,7 +24,8 @@ from bgfast.experiments.progress import Reporter
 from bgfast.flows import Flow, Sequential
 from bgfast.sampling.exploration import latent_metropolis
 from bgfast.sampling.generate import generate
-from bgfast.training.trainer import Metrics, Trainer
+from bgfast.training.lines import Metrics
+from bgfast.training.trainer import Trainer
 
 FILE = "exploration.pt"
 _DRAWN = 5000

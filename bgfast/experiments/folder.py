@@ -127,7 +127,7 @@ class RunFolder:
         return path if tau == 1 else path.with_stem(f"{path.stem}-tau-{tau!r}")
 
     def _check_same(self, config: BaseModel) -> None:
-        before, now = _flat(self.table()), _flat(tomllib.loads(to_toml(config)))
+        before, now = flattened(self.table()), flattened(tomllib.loads(to_toml(config)))
         changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
         if changed:
             raise UserError(
@@ -136,11 +136,12 @@ class RunFolder:
             )
 
 
-def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a table of tables as one, with keys like ``section.key``."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= flattened(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat

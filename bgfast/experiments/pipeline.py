@@ -20,8 +20,9 @@ from bgfast.flows.conditioner import Conditioner
 from bgfast.sampling.generate import generate
 from bgfast.sampling.store import SampleWriter
 from bgfast.training.checkpoint import load_checkpoint
+from bgfast.training.lines import Metrics
 from bgfast.training.schedule import TrainingConfig
-from bgfast.training.trainer import CHECKPOINT, Metrics, Trainer
+from bgfast.training.trainer import CHECKPOINT, Trainer
 
 Columns = Callable[[Tensor], Mapping[str, np.ndarray]]
 """Further columns of a sample file, computed from configurations ``[n, dim]`` in float64."""

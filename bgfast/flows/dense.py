@@ -2,9 +2,10 @@
 
 On the CPU, with tanh or relu, an autograd function of our own keeps exactly what the backward pass
 needs (inputs and activations), and the backward pass works through pieces of rows whose gradients
-stay in a core's cache. Everything else is plain torch: other activations, devices and dtypes,
-torch.compile, torch.func, forward mode, autocast, small batches of small networks; so is a backward
-pass that is itself to be differentiated.
+stay in a core's cache; so does the forward pass if no gradient is wanted. Everything else is plain
+torch: other activations, devices and dtypes, torch.compile, torch.func, forward mode, autocast,
+dispatch modes, small batches of small networks; so is a backward pass that is itself to be
+differentiated.
 
 Matrix products in float32 go through oneDNN, fused with the activation, on AMD processors, where
 MKL reaches half of oneDNN's rate; elsewhere through torch's default, which is as fast or faster on
@@ -30,6 +31,7 @@ from bgfast.flows.dense_bfloat16 import (
     rounded_dense,
     warn_of_slow_bfloat16,
 )
+from bgfast.flows.dense_pieces import dense_in_pieces
 from bgfast.flows.execution import Precision, bfloat16_is_supported, prepared_weights
 from bgfast.ops.backend import eager_cpu
 
@@ -86,7 +88,9 @@ def dense(
     elif not own_path or (tracked and _is_small(x, weights)):
         return plain_dense(x, weights, biases, activation)
     elif not tracked:
-        return _layers(x, weights, biases, activation)[-1]
+        if onednn_is_faster() or _is_small(x, weights):
+            return _layers(x, weights, biases, activation)[-1]
+        return dense_in_pieces(x, weights, biases, ACTIVATIONS[activation], _rows_at_once())
     else:
         precision = "full"  # nothing is rounded where there is no hidden layer
     out: Tensor = _Dense.apply(x, activation, precision, *weights, *biases)  # type: ignore[no-untyped-call]

@@ -2,6 +2,7 @@
 
 from bgfast.ops.assignment import assign, is_canonical, relabel
 from bgfast.ops.backend import BACKENDS, BackendError, select_backend, use_backend
+from bgfast.ops.cap import lin_log_cap
 from bgfast.ops.coupling import affine_coupling
 from bgfast.ops.dimer import dimer_energy, dimer_energy_grad, dimer_hvp
 from bgfast.ops.kde import kde_log_density, silverman_bandwidth
@@ -21,6 +22,7 @@ __all__ = [
     "dimer_hvp",
     "is_canonical",
     "kde_log_density",
+    "lin_log_cap",
     "pair_energy",
     "pair_energy_grad",
     "pair_hvp",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
+from bgfast_kernels.cap import check
 from torch import Tensor
+
+from bgfast.ops import lin_log_cap
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,8 @@ class LinLogCap:
     e_max: float = 1e10
 
     def __post_init__(self) -> None:
-        if not -float("inf") < self.e_high < self.e_max < float("inf"):
-            raise ValueError(
-                f"e_high and e_max must be finite with e_high < e_max, "
-                f"got {self.e_high:g} and {self.e_max:g}"
-            )
+        check(self.e_high, self.e_max)
 
     def __call__(self, u: Tensor) -> Tensor:
         """Return the capped energies, in the shape and dtype of ``u``."""
-        u = u.clamp(max=self.e_max)
-        excess = (u - self.e_high).clamp(min=0)  # so that log1p is finite in the branch not taken
-        return torch.where(u > self.e_high, self.e_high + excess.log1p(), u)
+        return lin_log_cap(u, self.e_high, self.e_max)

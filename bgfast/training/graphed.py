@@ -17,7 +17,9 @@ from bgfast.training.schedule import Stage, TrainingConfig
 from bgfast.training.step import Latent, Step
 
 WARM_UP = 3
-"""Steps of a stage that run kernel by kernel: kernels are compiled, the optimiser's state made."""
+"""Steps of a stage that run kernel by kernel: kernels are compiled, the optimiser's state made.
+The last is a rehearsal: whatever waits for the device in it would break the recording, and what a
+broken recording leaves behind (torch's current stream, its allocator) is of no use to anyone."""
 
 _SMALL = 8192
 """Rows of a step up to which ``cuda_graph = "auto"`` records it; beyond, launches cost little."""
@@ -64,15 +66,18 @@ class GraphedStep:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: list[Tensor] = []
         self._row: Tensor | None = None
-        self._failed = False
+        self.failed = False
 
     def __call__(self, examples: Examples | None, latent: Latent | None) -> Tensor:
         """Make one step and return its row of metrics."""
-        if self._failed:
+        if self.failed:
             return self._step(self._stage, self._optimizer, examples, latent)
-        if self._n_done < WARM_UP:
+        if self._n_done < WARM_UP - 1:
             self._n_done += 1
             return self._aside(examples, latent)
+        if self._n_done == WARM_UP - 1:
+            self._n_done += 1
+            return self._rehearsed(examples, latent)
         if self._graph is None and not self._record(examples, latent):
             return self._step(self._stage, self._optimizer, examples, latent)
         assert self._graph is not None
@@ -87,13 +92,44 @@ class GraphedStep:
         current = torch.cuda.current_stream()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(current)
-        with torch.cuda.stream(side):
-            row = self._step(self._stage, self._optimizer, examples, latent)
-        current.wait_stream(side)
-        for tensor in _tensors(examples, latent):
-            tensor.record_stream(side)
+        try:
+            with torch.cuda.stream(side):
+                row = self._step(self._stage, self._optimizer, examples, latent)
+        finally:
+            current.wait_stream(side)
+            for tensor in _tensors(examples, latent):
+                tensor.record_stream(side)
         row.record_stream(current)
         return row
+
+    def _rehearsed(self, examples: Examples | None, latent: Latent | None) -> Tensor:
+        """Make a step in which nothing may wait for the device; if something does, another one.
+
+        What waits does so before the update: the first attempt has changed no parameter.
+        """
+        before = torch.cuda.get_sync_debug_mode()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            return self._aside(examples, latent)
+        except RuntimeError as error:
+            self._give_up(error)
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+        return self._step(self._stage, self._optimizer, examples, latent)
+
+    def _give_up(self, error: RuntimeError) -> None:
+        """Warn and go on without a graph, or raise if one was asked for."""
+        if self._required:
+            raise error
+        warnings.warn(
+            "a training step cannot be recorded as a CUDA graph and runs kernel by kernel "
+            f"({str(error).partition(chr(10))[0]}); an energy or reaction coordinate that "
+            "looks at values on the host is the usual reason",
+            RuntimeWarning,
+            stacklevel=5,
+        )
+        self._optimizer.zero_grad()
+        self.failed = True
 
     def _record(self, examples: Examples | None, latent: Latent | None) -> bool:
         static_examples = None
@@ -104,22 +140,14 @@ class GraphedStep:
         self._inputs = _tensors(static_examples, static_latent)
         self._optimizer.zero_grad()  # gradients have to live in the graph's own memory
         graph = torch.cuda.CUDAGraph()
+        current = torch.cuda.current_stream()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         try:
             with torch.cuda.graph(graph, stream=side):
                 row = self._step(self._stage, self._optimizer, static_examples, static_latent)
         except RuntimeError as error:
-            if self._required:
-                raise
-            warnings.warn(
-                "a training step cannot be recorded as a CUDA graph and runs kernel by kernel "
-                f"({str(error).partition(chr(10))[0]}); an energy or reaction coordinate that "
-                "looks at values on the host is the usual reason",
-                RuntimeWarning,
-                stacklevel=4,
-            )
-            self._optimizer.zero_grad()
-            self._failed = True
+            torch.cuda.set_stream(current)  # torch stays on the other one if a capture is broken
+            self._give_up(error)
             return False
         self._graph, self._row = graph, row
         return True
@@ -157,7 +185,8 @@ class Steps:
     ) -> Tensor:
         """Make a step of stage ``index``, which has an optimiser of its own."""
         stage = self._config.stages[index]
-        if not self._recorded[index]:
+        failed = self._current is not None and self._current[1].failed  # so would later stages
+        if failed or not self._recorded[index]:
             return self._step(stage, optimizer, examples, latent)
         if self._current is None or self._current[0] is not optimizer:
             required = self._config.cuda_graph is True

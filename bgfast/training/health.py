@@ -79,8 +79,8 @@ def stop_if_steps_are_skipped(skipped: Tensor, step: int, at_least: int, limit: 
         )
 
 
-def inverse_error(flow: Flow, z: Tensor) -> float:
-    """Return the median over rows of max |z - inverse(forward(z))|.
+def inverse_error(flow: Flow, z: Tensor) -> Tensor:
+    """Return the median over rows of max |z - inverse(forward(z))|, where the flow is.
 
     Training by energy rewards a large log-determinant. A flow stretched so far that its dtype
     cannot resolve it any more gains it without spreading anything: losses below the true minimum
@@ -94,7 +94,7 @@ def inverse_error(flow: Flow, z: Tensor) -> float:
     z = z[:_INVERSE_ROWS]
     with torch.no_grad():
         back, _ = flow.inverse(flow.forward(z)[0])
-    return float((back - z).abs().amax(-1).nan_to_num(nan=torch.inf).median())
+    return (back - z).abs().amax(-1).nan_to_num(nan=torch.inf).median()
 
 
 def stop_if_not_invertible(error: float, step: int) -> None:

@@ -87,10 +87,17 @@ class Window:
         """Record the :meth:`row` of one step."""
         self._rows.append(row)
 
+    def table(self) -> Tensor:
+        """Return the recorded numbers, ``[n_steps, n_columns]``, where they are."""
+        return torch.stack(self._rows)
+
+    def columns(self, table: Tensor) -> dict[str, Tensor]:
+        """Return a table that is on the host by column, in float64."""
+        return dict(zip(self._columns, table.double().unbind(1), strict=True))
+
     def read(self) -> dict[str, Tensor]:
-        """Return the recorded numbers by column, float64 on the CPU: the one synchronisation."""
-        table = torch.stack(self._rows).to("cpu", torch.float64)
-        return dict(zip(self._columns, table.unbind(1), strict=True))
+        """Return the recorded numbers by column on the host; waits for the device."""
+        return self.columns(self.table().cpu())
 
     def clear(self) -> None:
         """Forget all steps."""

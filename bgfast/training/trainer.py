@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,24 +18,20 @@ from bgfast.training.checkpoint import (
     save_checkpoint,
 )
 from bgfast.training.graphed import Steps
-from bgfast.training.health import (
-    inverse_error,
-    stop_if_not_invertible,
-    stop_if_rows_are_bad,
-    stop_if_steps_are_skipped,
-)
+from bgfast.training.health import inverse_error, stop_if_rows_are_bad
 from bgfast.training.inputs import Examples, checked_inputs
+from bgfast.training.lines import Line, Metrics, Moment, to_host
 from bgfast.training.metrics import MetricsFile, Window
 from bgfast.training.objective import TERMS, Objective, ReactionCoordinate
 from bgfast.training.schedule import TrainingConfig
 from bgfast.training.step import Step
 from bgfast.training.validation import validation_metrics
+from bgfast.training.waiting import host_may_look
 
 if TYPE_CHECKING:
     from bgfast.energies import Energy
     from bgfast.flows import Flow
 
-Metrics = dict[str, float | int | None]
 Progress = Callable[[int, int, Metrics], None]
 
 CHECKPOINT = "checkpoint.pt"
@@ -148,8 +143,9 @@ class Trainer:
         optimizer, keep_bytes = self._start(resume)
         file = MetricsFile(None if self._out is None else self._out / METRICS, keep_bytes)
         metrics: Metrics = {}
+        waiting: list[Line] = []  # enqueued on the device, not yet written
         try:
-            window_start = self.step, time.perf_counter()
+            begun = self._moment()
             while self.step < self.config.total_steps:
                 index, in_stage = self.config.locate(self.step)
                 stage = self.config.stages[index]
@@ -160,17 +156,13 @@ class Trainer:
                 self.step += 1
                 last = self.step == self.config.total_steps
                 stage_ends = in_stage + 1 == stage.steps
+                saves = last or self.step % self.config.checkpoint_every == 0
                 if last or stage_ends or self.step % self.config.log_every == 0:
-                    metrics = self._read_window(index, lr, *window_start)
-                    if latent is not None:
-                        error = inverse_error(self.flow, latent)
-                        stop_if_not_invertible(error, self.step - 1)
-                        metrics["inverse_error"] = error
-                    file.write(metrics)
-                    if self._progress is not None:
-                        self._progress(self.step, self.config.total_steps, metrics)
-                    window_start = self.step, time.perf_counter()
-                if last or self.step % self.config.checkpoint_every == 0:
+                    waiting.append(self._line(index, lr, begun, latent))
+                    begun = self._moment()
+                while len(waiting) > (0 if saves else self._lines_behind()):
+                    metrics = self._write(waiting.pop(0), file)
+                if saves:
                     self._checkpoint(optimizer, file.n_bytes)
         finally:
             file.close()
@@ -195,24 +187,32 @@ class Trainer:
         self._steps.prepare(optimizer)
         return optimizer
 
-    def _read_window(self, stage_index: int, lr: float, first_step: int, started: float) -> Metrics:
+    def _moment(self) -> Moment:
+        return Moment(self._parameters[0].device)
+
+    def _lines_behind(self) -> int:
+        # A device works on while the line before is written; on the host the numbers are there.
+        return 0 if host_may_look(self._parameters[0]) else 1
+
+    def _line(self, stage_index: int, lr: float, begun: Moment, latent: Tensor | None) -> Line:
         stage = self.config.stages[stage_index]
-        columns = self._window.read()
-        seconds = time.perf_counter() - started
-        stop_if_rows_are_bad(columns["nonfinite"], self.step, self.config.max_nonfinite)
-        stop_if_steps_are_skipped(
-            columns["skipped"], self.step, self.config.log_every, self.config.max_nonfinite
-        )
-        metrics: Metrics = {"step": self.step, "stage": stage_index}
-        for name, values in columns.items():
-            finite = values[torch.isfinite(values)]
-            metrics[name] = float(finite.mean()) if len(finite) else None
-        if self._validation is not None:
-            metrics |= validation_metrics(self.flow, self._validation)
-        metrics["lr"] = lr
-        rows = (stage.w_ml > 0) * stage.batch_ml + stage.generates * stage.batch_kl
-        metrics["samples_per_s"] = (self.step - first_step) * rows / seconds
+        trained = self._moment()
+        table = to_host(self._window.table())
         self._window.clear()
+        validation, error = None, None
+        if self._validation is not None:
+            validation = to_host(validation_metrics(self.flow, self._validation))
+        if latent is not None:
+            error = to_host(inverse_error(self.flow, latent))
+        n_rows = int(stage.w_ml > 0) * stage.batch_ml + stage.generates * stage.batch_kl
+        moments = begun, trained, self._moment()
+        return Line(self.step, stage_index, lr, n_rows, table, validation, error, *moments)
+
+    def _write(self, line: Line, file: MetricsFile) -> Metrics:
+        metrics = line.metrics(self._window, self.config)
+        file.write(metrics)
+        if self._progress is not None:
+            self._progress(line.step, self.config.total_steps, metrics)
         return metrics
 
     def _start(self, resume: bool) -> tuple[torch.optim.Optimizer, int]:

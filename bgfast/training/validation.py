@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from bgfast.training.inputs import Examples
 from bgfast.training.losses import ml_loss
@@ -16,13 +17,18 @@ _ROWS = 8192
 
 
 @torch.no_grad()
-def validation_metrics(flow: Flow, validation: Examples) -> dict[str, float | None]:
-    """Return validation_nll, and validation_nonfinite: the share of rows that it leaves out."""
-    n, total, n_left_out = len(validation.x), 0.0, 0
-    for start in range(0, n, _ROWS):
+def validation_metrics(flow: Flow, validation: Examples) -> Tensor:
+    """Return the mean -log q, and the share of the rows that it leaves out: ``[2]``, float64.
+
+    They stay where the flow is. Without any row the mean is NaN.
+    """
+    sums = validation.x.new_zeros(2, dtype=torch.float64)
+    for start in range(0, len(validation.x), _ROWS):
         part = validation.take(slice(start, start + _ROWS))
         loss = ml_loss(flow, *part)
-        total += float(loss.value) * (len(part.x) - int(loss.n_left_out))
-        n_left_out += int(loss.n_left_out)
-    nll = total / (n - n_left_out) if n > n_left_out else None
-    return {"validation_nll": nll, "validation_nonfinite": n_left_out / n}
+        n_taken = len(part.x) - loss.n_left_out
+        value = torch.where(n_taken > 0, loss.value.double() * n_taken, 0.0)
+        sums += torch.stack([value, loss.n_left_out.double()])
+    total, n_left_out = sums
+    n = len(validation.x)
+    return torch.stack([total / (n - n_left_out), n_left_out / n])

@@ -4,6 +4,7 @@ NumPy and numba; cupy is optional and never imported here. Importing this packag
 """
 
 from bgfast_kernels import assignment as assignment
+from bgfast_kernels import cap as cap
 from bgfast_kernels import coupling as coupling
 from bgfast_kernels import dimer as dimer
 from bgfast_kernels import kde as kde

@@ -3,8 +3,10 @@
 Kernels are compiled without numba's own ``parallel=True``: a kernel works on a range of rows,
 releases the GIL, and :func:`parallel_rows` hands ranges to the threads that torch uses
 (:mod:`bgfast_kernels.team`), or to a small pool where there are none. This compiles faster, is safe
-to call from any thread and after a fork, and gives the same bits for any number of threads, because
-rows are always cut at multiples of the kernel's block.
+to call from any thread and in a forked child, and gives the same bits for any number of threads,
+because rows are always cut at multiples of the kernel's block. (torch itself hangs in a child whose
+parent has run on several threads, be it a kernel or an operation of torch: start workers that use
+both by "spawn".)
 """
 
 from __future__ import annotations
@@ -101,9 +103,14 @@ _pool: ThreadPoolExecutor | None = None
 
 
 def get_threads() -> int:
-    """Return the number of threads: :func:`set_threads`, ``OMP_NUM_THREADS``, or all cores."""
+    """Return the number of threads: :func:`set_threads`, or as many as torch uses.
+
+    Without torch, or another OpenMP: ``OMP_NUM_THREADS``, or all cores.
+    """
     if _threads is not None:
         return _threads
+    if (found := team.openmp()) is not None:
+        return found.size()
     requested = os.environ.get("OMP_NUM_THREADS", "")
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return int(requested) if requested.isdigit() and int(requested) > 0 else (available or 1)
@@ -167,5 +174,6 @@ def parallel_rows(
     blocks = -(-n // block)
     cuts = [min(n, block * (blocks * i // threads)) for i in range(threads + 1)]
     ranges = [(low, high) for low, high in pairwise(cuts) if high > low]
-    run = team.openmp() or _run_in_pool
+    found = team.openmp()
+    run = _run_in_pool if found is None else found.run
     run(lambda i: kernel(*ranges[i], *args), len(ranges), get_threads())

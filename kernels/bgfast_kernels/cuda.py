@@ -128,7 +128,7 @@ def launch(
     cupy = _usable_cupy()
     with cupy.cuda.Device(device):
         function = _compiled(program, kernel, device)
-        with _stream(stream):
+        with _stream(device, stream):
             function((grid,), (block,), tuple(arguments))
 
 
@@ -154,7 +154,12 @@ class _External:
 
 
 @functools.lru_cache(maxsize=64)
-def _stream(address: int) -> Any:
+def _stream(device: int, address: int) -> Any:
+    """Return CuPy's name of a stream of ``device``, which is the current one.
+
+    The default stream has one address on every device, and CuPy ties a name to the device on which
+    it was made.
+    """
     cuda = _cupy().cuda
     if hasattr(cuda.Stream, "from_external"):
         return cuda.Stream.from_external(_External(address))
@@ -234,7 +239,17 @@ def _missing() -> list[str]:
         count = runtime.getDeviceCount()
     except runtime.CUDARuntimeError as error:
         return [f"no CUDA device: {error}"]
-    return [] if count else ["no CUDA device: the driver sees none"]
+    if not count:
+        return ["no CUDA device: the driver sees none"]
+    try:
+        cupy.cuda.nvrtc.getVersion()
+    except (RuntimeError, ImportError, OSError) as error:
+        return [
+            "CuPy finds no NVRTC, the compiler of CUDA kernels "
+            f"({str(error).partition(chr(10))[0]}); it comes with 'bgfast[cuda{needed // 1000}]' "
+            "or a CUDA toolkit"
+        ]
+    return []
 
 
 def _version(number: int) -> str:

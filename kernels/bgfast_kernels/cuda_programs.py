@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bgfast_kernels import cuda
 from bgfast_kernels.assignment import cuda_kernels as assignment
+from bgfast_kernels.cap import cuda_kernels as cap
 from bgfast_kernels.coupling import cuda_kernels as coupling
 from bgfast_kernels.dimer import cuda_kernels as dimer
 from bgfast_kernels.kde import cuda_kernels as kde
@@ -22,6 +23,7 @@ def programs() -> dict[str, cuda.Program]:
     return {
         **assignment.programs(),
         **dimer.programs(),
+        **cap.programs(),
         **coupling.programs(),
         **kde.programs(),
         **montecarlo.programs(),

@@ -119,19 +119,63 @@ def test_readme_says_what_the_results_say(name: str) -> None:
     assert readme.replaced(text, name, readme.section(name, readme.RESULTS)) == text
 
 
+def run_folder(path, preset="dimer", **changes):
+    config = DimerConfig.model_validate(read_table(preset) | changes)
+    return RunFolder.open(path, config, resume=False)
+
+
 def test_what_a_run_said_is_kept(tmp_path) -> None:
-    estimate = {"value": -1.0, "stderr": 0.1}
-    config = DimerConfig.model_validate(read_table("dimer") | {"seed": 3})
-    folder = RunFolder.open(tmp_path / "run", config, resume=False)
-    at_tau = {"delta_f": estimate, "reference": {"delta_f": estimate}}
-    at_tau |= {"agreement": {"profile_largest": 0.25}}
-    summary = {"tau": 1.0, "temperatures": {"1.0": at_tau}, "seconds": {}, "versions": {}}
-    summary |= {"estimators": {"plain": {"delta_f": {"value": 2.0, "stderr": 1.0}}}}
+    def estimate(value: float) -> dict[str, float]:
+        return {"value": value, "stderr": 0.1}
+
+    at_2 = {"delta_f": estimate(-1.0), "reference": {"delta_f": estimate(-3.0)}}
+    at_2 |= {"agreement": {"profile_largest": 0.25}}
+    without_reference = {"delta_f": estimate(-4.0), "reference": None}
+    summary = {"tau": 2.0, "temperatures": {"2.0": at_2, "0.5": without_reference}}
+    summary |= {"estimators": {"plain": {"delta_f": estimate(2.0)}}}
+    summary |= {"seconds": {"training": 7.0}, "versions": {"bgfast": "1"}}
+    folder = run_folder(tmp_path / "run", "dimer-temperatures", seed=3)
     (folder.path / "summary.json").write_text(json.dumps(summary))
-    runs.main([str(folder.path), "--json", str(tmp_path / "runs.json")])
-    (line,) = readme.section("runs", tmp_path).splitlines()[2:]
-    estimates = "-1.00 ± 0.10 |  | 2.00 ± 1.00 | -1.00 ± 0.10"
-    assert line == f"| `bgfast run dimer --seed 3` | {estimates} | 0.25 |"
+    kept = tmp_path / "runs.json"
+    runs.main([str(folder.path), "--json", str(kept)])
+    assert [row["seconds"] for row in json.loads(kept.read_text())["rows"]] == [
+        {"training": 7.0}
+    ] * 2
+    command = "`bgfast run dimer-temperatures --seed 3`"
+    assert readme.section("runs", tmp_path).splitlines()[2:] == [
+        f"| {command}, tau = 2 | -1.00 ± 0.10 |  | 2.00 ± 0.10 | -3.00 ± 0.10 | 0.25 |",
+        f"| {command}, tau = 0.5 | -4.00 ± 0.10 |  |  |  |  |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "expected"),
+    [
+        ("dimer", {}, "dimer --seed 0"),
+        ("dimer-paper", {"seed": 5}, "dimer-paper --seed 5"),
+        ("dimer", {"system": {"preset": "figure"}}, "dimer --seed 0 --set system.preset=figure"),
+        (
+            "dimer",
+            {"system": {"preset": "figure", "a": 20.0}},
+            "dimer --seed 0 --set system.preset=figure --set system.a=20.0",
+        ),
+    ],
+)
+def test_the_command_leads_to_the_run(tmp_path, preset, changes, expected) -> None:
+    folder = run_folder(tmp_path / "run", preset, **changes)
+    line = runs.command(folder.table())
+    assert line == f"bgfast run {expected}"
+    words = line.split()
+    table = read_table(words[2], overrides=tuple(words[6::2])) | {"seed": int(words[4])}
+    again = RunFolder.open(tmp_path / "again", DimerConfig.model_validate(table), resume=False)
+    assert again.table() | {"description": ""} == folder.table() | {"description": ""}
+
+
+def test_what_is_no_run_is_said(tmp_path, capsys) -> None:
+    with pytest.raises(SystemExit):
+        runs.main([str(tmp_path), "--json", str(tmp_path / "runs.json")])
+    assert "holds no run" in capsys.readouterr().err
+    assert not (tmp_path / "runs.json").exists()
 
 
 def test_asv_can_import_every_benchmark_without_the_tests() -> None:

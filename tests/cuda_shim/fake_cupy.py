@@ -38,6 +38,7 @@ class Machine:
     seed: int = 0
     launches: list = field(default_factory=list)
     compiled: list = field(default_factory=list)
+    nvrtc: bool = True
     device: int = -1
     stream: int = -1
 
@@ -51,7 +52,7 @@ class CompileException(Exception):  # noqa: N818  CuPy's name
 
 
 class _Current:
-    """A context manager that sets an attribute of the machine, like Device and Stream."""
+    """A context manager that sets an attribute of the machine, like Device."""
 
     def __init__(self, machine, name, value):
         self._machine, self._name, self._value = machine, name, value
@@ -64,6 +65,19 @@ class _Current:
         setattr(self._machine, self._name, self._before)
 
 
+class _Stream(_Current):
+    """A stream, which belongs to the device that was the current one when it was made."""
+
+    def __init__(self, machine, address):
+        super().__init__(machine, "stream", address)
+        self._device = machine.device
+
+    def __enter__(self):
+        if self._machine.device != self._device:
+            raise RuntimeError("This stream is not on the current device")
+        super().__enter__()
+
+
 def module(machine, old_streams=False):
     """Return a module with the parts of CuPy that bgfast uses."""
 
@@ -71,6 +85,11 @@ def module(machine, old_streams=False):
         if machine.devices < 0:
             raise CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
         return machine.devices
+
+    def nvrtc_version():
+        if not machine.nvrtc:
+            raise RuntimeError('Failure finding "libnvrtc.so": No such file\n  and where it looked')
+        return 13, 0
 
     class RawModule:
         def __init__(self, *, code, options, backend):
@@ -97,12 +116,13 @@ def module(machine, old_streams=False):
     cupy.RawModule = RawModule
     streams = SimpleNamespace()
     if not old_streams:
-        streams.from_external = lambda s: _Current(machine, "stream", s.__cuda_stream__()[1])
+        streams.from_external = lambda s: _Stream(machine, s.__cuda_stream__()[1])
     cupy.cuda = SimpleNamespace(
         Device=lambda index: _Current(machine, "device", index),
         Stream=streams,
-        ExternalStream=lambda address: _Current(machine, "stream", address),
+        ExternalStream=lambda address: _Stream(machine, address),
         compiler=SimpleNamespace(CompileException=CompileException),
+        nvrtc=SimpleNamespace(getVersion=nvrtc_version),
         runtime=SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError,
             driverGetVersion=lambda: machine.driver,

@@ -13,7 +13,7 @@ from tests.cases import arguments
 
 OPS = sorted(name for name in TORCH_OPS if "cuda" in get(name).implementations)
 every_op = pytest.mark.parametrize("name", OPS)
-BUSY = 50_000_000  # clock cycles, some 30 ms
+BUSY = 500_000_000  # clock cycles, some 0.3 s: others may use the device, too
 
 
 def case(name, n, device):
@@ -34,6 +34,8 @@ def test_work_is_ordered_on_the_current_stream(gpu, name):
     expected = function(x)
     late = torch.zeros_like(x)
     side = torch.cuda.Stream(gpu)
+    with torch.cuda.stream(side):
+        function(late)  # memory of this stream, without which the driver would be asked for some
     torch.cuda.synchronize(gpu)
     with torch.cuda.stream(side):
         torch.cuda._sleep(BUSY)
@@ -85,7 +87,7 @@ def test_a_cuda_graph_captures_forward_and_backward(gpu):
 def test_memory_freed_after_the_call_may_be_used_again_at_once(gpu, name):
     x, function = case(name, 20_000, gpu)
     expected = function(x)
-    torch.cuda._sleep(BUSY)
+    torch.cuda._sleep(BUSY // 10)
     results = []
     for _ in range(20):
         # A strided input is copied inside of the op, and the copy is freed while it waits.
@@ -127,7 +129,8 @@ def test_every_mapping_of_the_dimer_agrees_with_float64(gpu, n_particles, mappin
     addresses = (x.data_ptr(), 61, p, name, u.data_ptr(), grad.data_ptr())
     cuda_kernels.dimer_energy_grad(*addresses, **place(x), chosen=mapping)
     expected_u, expected_grad = reference_energy_grad(x.double().cpu(), p)
-    rtol = 2e-6 if dtype == torch.float32 else 1e-13
+    # Twice what the shim allows: the hardware's approximate reciprocal is another one.
+    rtol = 4e-6 if dtype == torch.float32 else 2e-13
     size = expected_grad.abs().amax(1).clamp(min=1e3)  # the dimer's terms cancel at a minimum
     assert ((u.double().cpu() - expected_u).abs() / expected_u.abs().clamp(min=50)).max() < rtol
     assert ((grad.double().cpu() - expected_grad).abs().amax(1) / size).max() < rtol

@@ -60,6 +60,11 @@ def test_without_cupy_the_message_names_the_extra():
             r"driver is too old: it supports CUDA 12.4 at most, CuPy 14.2.0 needs CUDA 13; .*"
             r"'bgfast\[cuda12\]'",
         ),
+        (
+            Machine(nvrtc=False, runtime=13010),
+            r"no NVRTC, the compiler of CUDA kernels \(Failure finding \"libnvrtc.so\": No such "
+            r"file\); it comes with 'bgfast\[cuda13\]' or a CUDA toolkit",
+        ),
     ],
 )
 def test_what_is_missing_is_said(machine, message):
@@ -96,11 +101,12 @@ def test_a_launch_is_what_the_kernel_declares_on_the_given_device_and_stream():
     x, u, grad = np.ones((61, 4), np.float32), np.zeros(61, np.float32), np.zeros((61, 4), "f4")
     with installed(Machine()) as machine:
         addresses = [a.ctypes.data for a in (x, u, grad)]
-        for device, stream in ((1, 77), (1, 77), (0, 0)):
+        for device, stream in ((1, 77), (1, 77), (0, 0), (1, 0)):
             cuda_kernels.dimer_energy_grad(
                 addresses[0], 61, p, "float32", *addresses[1:], device=device, stream=stream
             )
-    assert [(m.device, m.stream) for m in machine.launches] == [(1, 77), (1, 77), (0, 0)]
+    # The default stream is 0 on every device.
+    assert [(m.device, m.stream) for m in machine.launches] == [(1, 77), (1, 77), (0, 0), (1, 0)]
     assert [device for device, _ in machine.compiled] == [1, 0]  # once on each
     first = machine.launches[0]
     assert (first.kernel, first.grid, first.block) == ("dimer_energy_grad", (1,), (128,))

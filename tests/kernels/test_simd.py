@@ -14,6 +14,8 @@ from bgfast_kernels.simd import (
     logarithm,
     store,
     store_between,
+    where_at_most,
+    where_less,
 )
 
 DTYPES = [np.float32, np.float64]
@@ -85,3 +87,21 @@ def test_masked_memory_touches_its_lanes_alone(dtype, first, last):
     expected = np.full(16, -1, dtype)
     expected[first:last] = x[first:last]
     assert np.array_equal(out, expected)
+
+
+@cpu.jit(key="test_simd")
+def compare(x, limit, out):
+    for i in range(0, len(x), lanes_in(x)):
+        a, b, yes, no = load(x, i), load(limit, i), fill(x, 1), fill(x, 0)
+        store(out[0], i, where_less(a, b, yes, no))
+        store(out[1], i, where_at_most(a, b, yes, no))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_comparisons_at_equality_and_with_nan(dtype):
+    some = np.array([-np.inf, -1, -0.0, 0, np.nextafter(dtype(1), dtype(0)), 1, np.inf, np.nan])
+    x, limit = (a.ravel().astype(dtype) for a in np.meshgrid(some, some))
+    out = tuple(np.empty_like(x) for _ in range(2))
+    compare(x, limit, out)
+    assert np.array_equal(out[0], x < limit)
+    assert np.array_equal(out[1], x <= limit)

@@ -1,8 +1,11 @@
 """A training step on a device never waits for it: proven on the CPU, along the device's path."""
 
+from contextlib import nullcontext
+from itertools import pairwise
+
 import pytest
 import torch
-from test_trainer import MIXED, ML, config, make, parameters, two_wells
+from test_trainer import MIXED, ML, config, lines, make, parameters, two_wells
 from training_toys import AffineFlow, Harmonic, SquareRootFlow
 
 from bgfast.energies import ParticleDimer
@@ -103,6 +106,37 @@ def test_a_gradient_that_is_not_finite_changes_nothing_but_the_count():
     assert columns["skipped"] == 1
     assert torch.equal(parameters(trainer), before)
     assert all(state["step"] == 0 for state in optimizer.state.values())
+
+
+def test_lines_of_metrics_are_a_line_behind_on_a_device_and_say_the_same(tmp_path):
+    behind = []
+    trainers = []
+
+    def progress(done, total, metrics):
+        behind.append(trainers[-1].step - done)
+
+    for folder in ("cpu", "device"):
+        trainers.append(make(config(ML, MIXED), tmp_path / folder, progress=progress))
+        with as_on_a_device() if folder == "device" else nullcontext():
+            trainers[-1].run()
+    on_cpu, on_device = (lines(tmp_path / folder) for folder in ("cpu", "device"))
+    timeless = [[{**line, "samples_per_s": 0} for line in found] for found in (on_cpu, on_device)]
+    assert timeless[0] == timeless[1]
+    assert all(line["samples_per_s"] > 0 for line in on_cpu + on_device)
+    n = len(on_cpu)
+    assert behind[:n] == [0] * n
+    assert behind[n:] == [*(b["step"] - a["step"] for a, b in pairwise(on_device)), 0]
+
+
+def test_a_line_is_put_together_without_waiting():
+    trainer = make(config(MIXED))
+    steps(trainer, 2)
+    latent = trainer._latent.draw(8, (1.0,))[0]
+    with as_on_a_device(), NoWaiting():
+        line = trainer._line(0, 1e-2, trainer._moment(), latent)
+    metrics = line.metrics(trainer._window, trainer.config)
+    assert metrics["validation_nll"] > 0
+    assert 0 <= metrics["inverse_error"] < 1e-5
 
 
 def test_a_graph_is_refused_on_the_cpu_and_none_is_made_by_itself():

@@ -38,8 +38,11 @@ def _register(potential: Potential, n_dim: int) -> None:
                 "parameters": parameters,
             },
             arrays=("x",),
-            # Attraction and repulsion cancel in the gradient near the potential's minimum.
-            tolerance={"float32": Tolerance(1e-5, 5e-5), "float64": Tolerance(1e-12, 1e-12)},
+            # Attraction and repulsion cancel where the energy, or a force, crosses zero.
+            tolerance={
+                "float32": Tolerance(1e-6, 2e-6, 10.0),
+                "float64": Tolerance(1e-12, 1e-12, 10.0),
+            },
         )
     )
 

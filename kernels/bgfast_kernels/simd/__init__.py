@@ -18,6 +18,7 @@ from bgfast_kernels.simd.arithmetic import (
     reciprocal,
     root,
     smaller,
+    where_at_most,
     where_less,
 )
 from bgfast_kernels.simd.lanes import WIDTH_BYTES, Lanes, lanes_in
@@ -55,5 +56,6 @@ __all__ = [
     "store",
     "store_between",
     "transpose_tile",
+    "where_at_most",
     "where_less",
 ]

@@ -122,6 +122,16 @@ def where_less(typing_context: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def where_at_most(typing_context: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
+    """Return ``x`` in the lanes where ``a <= b``, else (also for NaN) ``y``; all are vectors."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.select(builder.fcmp_ordered("<=", values[0], values[1]), *values[2:])
+
+    return a(a, a, a, a), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def any_less(typing_context: Any, a: Any, b: Any) -> Any:
     """Return whether ``a < b`` in any lane of two vectors."""
 
