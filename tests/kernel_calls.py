@@ -20,12 +20,14 @@ from bgfast.energies import DoubleWell, MuellerBrown, ParticleDimer
 from bgfast.ops import (
     assignment,
     assignment_cuda,
+    cap_cuda,
     coupling_cuda,
     dimer_cuda,
     pair_cuda,
     spline_cuda,
 )
 from bgfast.ops import gauss_transform_cuda as transform
+from bgfast.ops.cap_reference import reference_cap_gradient, reference_lin_log_cap
 from bgfast.ops.coupling_reference import reference_affine_coupling
 from bgfast.ops.spline_reference import reference_spline
 from bgfast.sampling.metropolis import SYSTEMS
@@ -85,6 +87,7 @@ def calls() -> dict[str, KernelCall]:
             way = "inverse" if inverse else "forward"
             found[f"affine {way} {name}"] = _affine(dtype, inverse)
             found[f"spline {way} {name}"] = _spline(dtype, inverse)
+        found[f"energy cap {name}"] = _cap(dtype)
     found["assignment"] = _assignment()
     for h in (0.002, 0.1, 3.0):
         found[f"kernel density h={h}"] = _density(h)
@@ -173,6 +176,21 @@ def _spline(dtype: torch.dtype, inverse: bool) -> KernelCall:
     numbers = 0.3 * _normal(ROWS, 3 * 8 - 1, 38, seed=1)
     inputs = (2.0 * _normal(ROWS, 38), numbers, _normal(ROWS, 38, seed=2), _normal(ROWS, seed=3))
     return KernelCall(tuple(t.to(dtype) for t in inputs), kernels, exact)
+
+
+def _cap(dtype: torch.dtype) -> KernelCall:
+    e_high, e_max = 1.0, 50.0
+
+    def exact(u: torch.Tensor) -> Tensors:
+        ones = torch.ones_like(u)
+        slope = reference_cap_gradient(u, ones, e_high, e_max)
+        return reference_lin_log_cap(u, e_high, e_max), slope
+
+    return KernelCall(
+        (30.0 * _normal(ROWS).to(dtype),),
+        lambda u: cap_cuda.lin_log_cap(u, e_high, e_max),
+        exact,
+    )
 
 
 def _assignment() -> KernelCall:
