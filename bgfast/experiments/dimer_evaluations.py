@@ -34,8 +34,13 @@ def at_one_temperature(config: DimerConfig) -> EnergyEvaluations:
 
 
 def with_annealing(evaluations: EnergyEvaluations, record: Mapping[str, int]) -> EnergyEvaluations:
-    """Add what annealing took: rows through flow and energy, and sweeps."""
-    annealing = record["flow"] + record["gradient"] + SWEEP * record["sweeps"]
+    """Add what annealing took, a record of :class:`~bgfast.sampling.anneal.population.Evaluations`.
+
+    In records of older runs ``flow`` includes the passes through the inverse, and ``starts`` are
+    missing.
+    """
+    energies = record["flow"] + record["gradient"] + record.get("starts", 0)
+    annealing = energies + SWEEP * record["sweeps"]
     return replace(evaluations, sampling=evaluations.sampling + annealing)
 
 

@@ -20,6 +20,7 @@ from torch.autograd import forward_ad
 from bgfast.ops import cap_cuda
 from bgfast.ops.backend import eager_cpu, select_backend
 from bgfast.ops.cap_reference import reference_cap_gradient, reference_lin_log_cap
+from bgfast.ops.library import define, implement, rows_alike
 from bgfast.ops.registry import TorchOp, register
 
 _LARGEST = {dtype: torch.finfo(dtype).max for dtype in (torch.float32, torch.float64)}
@@ -169,22 +170,15 @@ def _cap_fake(u: Tensor, e_high: float, e_max: float) -> tuple[Tensor, Tensor]:
     return u.new_empty(u.shape), u.new_empty(u.shape)
 
 
-def _cap_vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
-    return torch.ops.bgfast.lin_log_cap(*args), (in_dims[0], in_dims[0])
-
-
-def _define_op() -> Any:
-    api: Any = torch.library
-    library = api.Library("bgfast", "FRAGMENT")
-    library.define("lin_log_cap(Tensor u, float e_high, float e_max) -> (Tensor, Tensor)")
-    library.impl("lin_log_cap", _cap_cpu, "CPU")
-    library.impl("lin_log_cap", cap_cuda.lin_log_cap, "CUDA")
-    api.register_fake("bgfast::lin_log_cap", _cap_fake, lib=library)
-    api.register_vmap("bgfast::lin_log_cap", _cap_vmap, lib=library)
-    return library
-
-
-_LIBRARY = _define_op()  # the op lives as long as it does
+_LIBRARY = define("lin_log_cap(Tensor u, float e_high, float e_max) -> (Tensor, Tensor)")
+implement(
+    _LIBRARY,
+    "lin_log_cap",
+    cpu=_cap_cpu,
+    cuda=cap_cuda.lin_log_cap,
+    fake=_cap_fake,
+    vmap=rows_alike("lin_log_cap", 1),
+)
 
 
 def _raw_calls(u: Tensor, e_high: float, e_max: float) -> list[tuple[Any, tuple[Any, ...]]]:

@@ -18,6 +18,7 @@ from torch.autograd import forward_ad
 from bgfast.ops import coupling_cuda
 from bgfast.ops.backend import eager_cpu, select_backend
 from bgfast.ops.coupling_reference import reference_affine_coupling, reference_affine_grad
+from bgfast.ops.library import batch_first, define, implement, rows_alike
 from bgfast.ops.registry import TorchOp, register
 
 
@@ -106,7 +107,8 @@ class _Affine(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], *args: Any
     ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-        return _tracked(*_batch_first(info, in_dims, args)), (0, 0)
+        x, raw_s, t = batch_first(info, in_dims, *args[:3])
+        return _tracked(x, raw_s, t, args[3]), (0, 0)
 
 
 class _AffineGrad(torch.autograd.Function):
@@ -136,7 +138,7 @@ class _AffineGrad(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], *args: Any
     ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[int, int, int]]:
-        return _grad(*_batch_first(info, in_dims, args)), (0, 0, 0)
+        return _grad(*batch_first(info, in_dims, *args[:5]), args[5]), (0, 0, 0)
 
 
 class _EagerAffine(torch.autograd.Function):
@@ -170,17 +172,6 @@ def _tracked(x: Tensor, raw_s: Tensor, t: Tensor, inverse: bool) -> tuple[Tensor
 def _grad(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     gradients: tuple[Tensor, Tensor, Tensor] = _AffineGrad.apply(*args)  # type: ignore[no-untyped-call]
     return gradients
-
-
-def _batch_first(info: Any, in_dims: tuple[int | None, ...], args: tuple[Any, ...]) -> list[Any]:
-    return [
-        arg
-        if not isinstance(arg, Tensor)
-        else arg.expand(info.batch_size, *arg.shape)
-        if dim is None
-        else arg.movedim(dim, 0)
-        for arg, dim in zip(args, in_dims, strict=True)
-    ]
 
 
 # The ops themselves know nothing of derivatives.
@@ -233,31 +224,29 @@ def _affine_grad_fake(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     return x.new_empty(x.shape), x.new_empty(x.shape), x.new_empty(x.shape)
 
 
-def _affine_vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
-    return torch.ops.bgfast.affine_coupling(*_batch_first(info, in_dims, args)), (0, 0)
-
-
-def _affine_grad_vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
-    return torch.ops.bgfast.affine_coupling_grad(*_batch_first(info, in_dims, args)), (0, 0, 0)
-
-
 def _define_ops() -> Any:
-    api: Any = torch.library
-    library = api.Library("bgfast", "FRAGMENT")
     inputs = "Tensor x, Tensor raw_s, Tensor t"
-    library.define(f"affine_coupling({inputs}, bool inverse) -> (Tensor, Tensor)")
-    library.define(
+    library = define(
+        f"affine_coupling({inputs}, bool inverse) -> (Tensor, Tensor)",
         f"affine_coupling_grad({inputs}, Tensor grad_y, Tensor grad_logdet, bool inverse)"
-        " -> (Tensor, Tensor, Tensor)"
+        " -> (Tensor, Tensor, Tensor)",
     )
-    for name, cpu, fake, vmap in (
-        ("affine_coupling", _affine_cpu, _affine_fake, _affine_vmap),
-        ("affine_coupling_grad", _affine_grad_cpu, _affine_grad_fake, _affine_grad_vmap),
-    ):
-        library.impl(name, cpu, "CPU")
-        library.impl(name, getattr(coupling_cuda, name), "CUDA")
-        api.register_fake(f"bgfast::{name}", fake, lib=library)
-        api.register_vmap(f"bgfast::{name}", vmap, lib=library)
+    implement(
+        library,
+        "affine_coupling",
+        cpu=_affine_cpu,
+        cuda=coupling_cuda.affine_coupling,
+        fake=_affine_fake,
+        vmap=rows_alike("affine_coupling", 3),
+    )
+    implement(
+        library,
+        "affine_coupling_grad",
+        cpu=_affine_grad_cpu,
+        cuda=coupling_cuda.affine_coupling_grad,
+        fake=_affine_grad_fake,
+        vmap=rows_alike("affine_coupling_grad", 5),
+    )
     return library
 
 

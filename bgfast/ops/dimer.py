@@ -17,6 +17,14 @@ from torch import Tensor
 from bgfast.ops import dimer_cuda
 from bgfast.ops.backend import select_backend
 from bgfast.ops.dimer_reference import reference_energy, reference_energy_grad, reference_hvp
+from bgfast.ops.library import (
+    batch_first,
+    define,
+    energy_grad_fake,
+    hvp_fake,
+    implement,
+    rows_alike,
+)
 from bgfast.ops.registry import TorchOp, register
 
 
@@ -141,7 +149,8 @@ class _EnergyGrad(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], x: Tensor, n_solvent: int, values: list[float]
     ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-        return _tracked_energy_grad(x.movedim(in_dims[0] or 0, 0), n_solvent, values), (0, 0)
+        (x,) = batch_first(info, in_dims, x)
+        return _tracked_energy_grad(x, n_solvent, values), (0, 0)
 
 
 class _Hvp(torch.autograd.Function):
@@ -178,9 +187,7 @@ class _Hvp(torch.autograd.Function):
         n_solvent: int,
         values: list[float],
     ) -> tuple[Tensor, int]:
-        x, v = (
-            _batch_first(t, d, info.batch_size) for t, d in zip((x, v), in_dims[:2], strict=True)
-        )
+        x, v = batch_first(info, in_dims, x, v)
         return _hvp(x, v, n_solvent, values), 0
 
 
@@ -192,10 +199,6 @@ def _tracked_energy_grad(x: Tensor, n_solvent: int, values: list[float]) -> tupl
 def _hvp(x: Tensor, v: Tensor, n_solvent: int, values: list[float]) -> Tensor:
     product: Tensor = _Hvp.apply(x, v, n_solvent, values)  # type: ignore[no-untyped-call]
     return product
-
-
-def _batch_first(x: Tensor, dim: int | None, size: int) -> Tensor:
-    return x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
 
 
 # The ops themselves know nothing of derivatives.
@@ -230,44 +233,27 @@ def _hvp_cuda(x: Tensor, v: Tensor, n_solvent: int, values: list[float]) -> Tens
     return dimer_cuda.hvp(x, v, _parameters(n_solvent, tuple(values)))
 
 
-def _energy_grad_fake(x: Tensor, n_solvent: int, values: list[float]) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape[:-1]), x.new_empty(x.shape)
-
-
-def _hvp_fake(x: Tensor, v: Tensor, n_solvent: int, values: list[float]) -> Tensor:
-    return x.new_empty(x.shape)
-
-
-def _energy_grad_vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, *rest: Any) -> Any:
-    x = _batch_first(x, in_dims[0], info.batch_size)
-    return torch.ops.bgfast.dimer_energy_grad(x, *rest), (0, 0)
-
-
-def _hvp_vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, v: Tensor, *rest: Any) -> Any:
-    x = _batch_first(x, in_dims[0], info.batch_size)
-    v = _batch_first(v, in_dims[1], info.batch_size)
-    return torch.ops.bgfast.dimer_hvp(x, v, *rest), 0
-
-
 def _define_ops() -> Any:
-    api: Any = torch.library
-    library = api.Library("bgfast", "FRAGMENT")
-    library.define("dimer_energy_grad(Tensor x, int n_solvent, float[] values) -> (Tensor, Tensor)")
-    library.define("dimer_hvp(Tensor x, Tensor v, int n_solvent, float[] values) -> Tensor")
-    for name, cpu, cuda, fake, vmap in (
-        (
-            "dimer_energy_grad",
-            _energy_grad_cpu,
-            _energy_grad_cuda,
-            _energy_grad_fake,
-            _energy_grad_vmap,
-        ),
-        ("dimer_hvp", _hvp_cpu, _hvp_cuda, _hvp_fake, _hvp_vmap),
-    ):
-        library.impl(name, cpu, "CPU")
-        library.impl(name, cuda, "CUDA")
-        api.register_fake(f"bgfast::{name}", fake, lib=library)
-        api.register_vmap(f"bgfast::{name}", vmap, lib=library)
+    library = define(
+        "dimer_energy_grad(Tensor x, int n_solvent, float[] values) -> (Tensor, Tensor)",
+        "dimer_hvp(Tensor x, Tensor v, int n_solvent, float[] values) -> Tensor",
+    )
+    implement(
+        library,
+        "dimer_energy_grad",
+        cpu=_energy_grad_cpu,
+        cuda=_energy_grad_cuda,
+        fake=energy_grad_fake,
+        vmap=rows_alike("dimer_energy_grad", 1),
+    )
+    implement(
+        library,
+        "dimer_hvp",
+        cpu=_hvp_cpu,
+        cuda=_hvp_cuda,
+        fake=hvp_fake,
+        vmap=rows_alike("dimer_hvp", 2),
+    )
     return library
 
 

@@ -15,6 +15,7 @@ from bgfast_kernels.kde.reflection import Walls
 from torch import Tensor
 
 from bgfast.ops.gauss_transform_cuda import gauss_transform_cuda
+from bgfast.ops.library import define, implement
 
 Sums = tuple[Tensor, Tensor, Tensor]
 
@@ -170,17 +171,19 @@ def _gauss_transform_vmap(info: Any, in_dims: tuple[int | None, ...], *arguments
 
 
 def _define_op() -> Any:
-    api: Any = torch.library
-    library = api.Library("bgfast", "FRAGMENT")
-    library.define(
+    library = define(
         "gauss_transform(Tensor? query, Tensor points, Tensor charges, Tensor? scale, "
         "bool scale_of_query, float bandwidth, int order, float[] bounds, int parity) "
         "-> (Tensor, Tensor, Tensor)"
     )
-    library.impl("gauss_transform", _gauss_transform_cpu, "CPU")
-    library.impl("gauss_transform", gauss_transform_cuda, "CUDA")
-    api.register_fake("bgfast::gauss_transform", _gauss_transform_fake, lib=library)
-    api.register_vmap("bgfast::gauss_transform", _gauss_transform_vmap, lib=library)
+    implement(
+        library,
+        "gauss_transform",
+        cpu=_gauss_transform_cpu,
+        cuda=gauss_transform_cuda,
+        fake=_gauss_transform_fake,
+        vmap=_gauss_transform_vmap,
+    )
     return library
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from bgfast.ops.backend import select_backend
 from bgfast.ops.gauss_transform import gauss_transform
 from bgfast.ops.kde_reference import log_gauss_sum
+from bgfast.ops.library import define
 from bgfast.ops.registry import TorchOp, register
 
 _VANISHED = 8.85  # exp(-x^2 / 2) is below 1e-17 beyond
@@ -224,8 +225,7 @@ def _check_inside_vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: A
 
 def _define_op() -> Any:
     api: Any = torch.library
-    library = api.Library("bgfast", "FRAGMENT")
-    library.define("check_inside(Tensor x, float lo, float hi, str name) -> Tensor")
+    library = define("check_inside(Tensor x, float lo, float hi, str name) -> Tensor")
     library.impl("check_inside", _check_inside, "CompositeExplicitAutograd")
     api.register_fake("bgfast::check_inside", _check_inside_fake, lib=library)
     api.register_vmap("bgfast::check_inside", _check_inside_vmap, lib=library)

@@ -15,6 +15,14 @@ from bgfast_kernels.pair import PairParameters, numba_kernels
 from torch import Tensor
 
 from bgfast.ops import pair_cuda
+from bgfast.ops.library import (
+    batch_first,
+    define,
+    energy_grad_fake,
+    hvp_fake,
+    implement,
+    rows_alike,
+)
 
 Arguments = tuple[str, int, list[float]]
 
@@ -70,8 +78,7 @@ class _EnergyGrad(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, *rest: Any) -> Any:
-        rows = x.movedim(in_dims[0] or 0, 0)
-        return _tracked(rows, *rest), (0, 0)
+        return _tracked(*batch_first(info, in_dims, x), *rest), (0, 0)
 
 
 class _Hvp(torch.autograd.Function):
@@ -102,12 +109,7 @@ class _Hvp(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, v: Tensor, *rest: Any) -> Any:
-        x, v = _batch_first(x, in_dims[0], info), _batch_first(v, in_dims[1], info)
-        return hvp(x, v, *rest), 0
-
-
-def _batch_first(x: Tensor, dim: int | None, info: Any) -> Tensor:
-    return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
+        return hvp(*batch_first(info, in_dims, x, v), *rest), 0
 
 
 @functools.lru_cache(maxsize=64)
@@ -142,44 +144,28 @@ def _hvp_cuda(x: Tensor, v: Tensor, *rest: Any) -> Tensor:
     return pair_cuda.hvp(x, v, _parameters(*rest))
 
 
-def _energy_grad_fake(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape[:-1]), x.new_empty(x.shape)
-
-
-def _hvp_fake(x: Tensor, v: Tensor, *rest: Any) -> Tensor:
-    return x.new_empty(x.shape)
-
-
-def _energy_grad_vmap(info: Any, in_dims: Any, x: Tensor, *rest: Any) -> Any:
-    x = _batch_first(x, in_dims[0], info)
-    return torch.ops.bgfast.pair_energy_grad(x, *rest), (0, 0)
-
-
-def _hvp_vmap(info: Any, in_dims: Any, x: Tensor, v: Tensor, *rest: Any) -> Any:
-    x, v = _batch_first(x, in_dims[0], info), _batch_first(v, in_dims[1], info)
-    return torch.ops.bgfast.pair_hvp(x, v, *rest), 0
-
-
 def _define_ops() -> Any:
-    api: Any = torch.library
-    library = api.Library("bgfast", "FRAGMENT")
     rest = "str potential, int n_dim, float[] values"
-    library.define(f"pair_energy_grad(Tensor x, {rest}) -> (Tensor, Tensor)")
-    library.define(f"pair_hvp(Tensor x, Tensor v, {rest}) -> Tensor")
-    for name, cpu, cuda, fake, vmap in (
-        (
-            "pair_energy_grad",
-            _energy_grad_cpu,
-            _energy_grad_cuda,
-            _energy_grad_fake,
-            _energy_grad_vmap,
-        ),
-        ("pair_hvp", _hvp_cpu, _hvp_cuda, _hvp_fake, _hvp_vmap),
-    ):
-        library.impl(name, cpu, "CPU")
-        library.impl(name, cuda, "CUDA")
-        api.register_fake(f"bgfast::{name}", fake, lib=library)
-        api.register_vmap(f"bgfast::{name}", vmap, lib=library)
+    library = define(
+        f"pair_energy_grad(Tensor x, {rest}) -> (Tensor, Tensor)",
+        f"pair_hvp(Tensor x, Tensor v, {rest}) -> Tensor",
+    )
+    implement(
+        library,
+        "pair_energy_grad",
+        cpu=_energy_grad_cpu,
+        cuda=_energy_grad_cuda,
+        fake=energy_grad_fake,
+        vmap=rows_alike("pair_energy_grad", 1),
+    )
+    implement(
+        library,
+        "pair_hvp",
+        cpu=_hvp_cpu,
+        cuda=_hvp_cuda,
+        fake=hvp_fake,
+        vmap=rows_alike("pair_hvp", 2),
+    )
     return library
 
 

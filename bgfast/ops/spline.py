@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bgfast.ops import spline_cuda
 from bgfast.ops.backend import select_backend
+from bgfast.ops.library import batch_first, define, implement, rows_alike
 from bgfast.ops.registry import TorchOp, register
 from bgfast.ops.spline_reference import reference_spline
 
@@ -118,7 +119,7 @@ class _Spline(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], x: Tensor, raw: Tensor, *rest: Any
     ) -> tuple[Pair, tuple[int, int]]:
-        x, raw = _batch_first(info, in_dims, x, raw)
+        x, raw = batch_first(info, in_dims, x, raw)
         return _tracked(x, raw, *rest), (0, 0)
 
 
@@ -159,7 +160,7 @@ class _SplineGradient(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], *arguments: Any
     ) -> tuple[Pair, tuple[int, int]]:
-        tensors = _batch_first(info, in_dims, *arguments[:4])
+        tensors = batch_first(info, in_dims, *arguments[:4])
         grads: Pair = _SplineGradient.apply(*tensors, *arguments[4:])  # type: ignore[no-untyped-call]
         return grads, (0, 0)
 
@@ -167,13 +168,6 @@ class _SplineGradient(torch.autograd.Function):
 def _tracked(x: Tensor, raw: Tensor, bound: float, inverse: bool) -> Pair:
     pair: Pair = _Spline.apply(x, raw, bound, inverse)  # type: ignore[no-untyped-call]
     return pair
-
-
-def _batch_first(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> list[Tensor]:
-    return [
-        t.expand(info.batch_size, *t.shape) if d is None else t.movedim(d, 0)
-        for t, d in zip(tensors, in_dims, strict=False)
-    ]
 
 
 # The ops themselves know nothing of derivatives.
@@ -218,32 +212,28 @@ def _spline_gradient_fake(x: Tensor, raw: Tensor, *rest: Any) -> Pair:
     return x.new_empty(x.shape), raw.new_empty(raw.shape)
 
 
-def _spline_vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> Any:
-    tensors = _batch_first(info, in_dims, *arguments[:2])
-    return torch.ops.bgfast.spline(*tensors, *arguments[2:]), (0, 0)
-
-
-def _spline_gradient_vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> Any:
-    tensors = _batch_first(info, in_dims, *arguments[:4])
-    return torch.ops.bgfast.spline_gradient(*tensors, *arguments[4:]), (0, 0)
-
-
 def _define_ops() -> Any:
-    api: Any = torch.library
-    library = api.Library("bgfast", "FRAGMENT")
-    library.define("spline(Tensor x, Tensor raw, float bound, bool inverse) -> (Tensor, Tensor)")
-    library.define(
+    library = define(
+        "spline(Tensor x, Tensor raw, float bound, bool inverse) -> (Tensor, Tensor)",
         "spline_gradient(Tensor x, Tensor raw, Tensor grad_value, Tensor grad_logdet, "
-        "float bound, bool inverse) -> (Tensor, Tensor)"
+        "float bound, bool inverse) -> (Tensor, Tensor)",
     )
-    for name, cpu, fake, vmap in (
-        ("spline", _spline_cpu, _spline_fake, _spline_vmap),
-        ("spline_gradient", _spline_gradient_cpu, _spline_gradient_fake, _spline_gradient_vmap),
-    ):
-        library.impl(name, cpu, "CPU")
-        library.impl(name, getattr(spline_cuda, name), "CUDA")
-        api.register_fake(f"bgfast::{name}", fake, lib=library)
-        api.register_vmap(f"bgfast::{name}", vmap, lib=library)
+    implement(
+        library,
+        "spline",
+        cpu=_spline_cpu,
+        cuda=spline_cuda.spline,
+        fake=_spline_fake,
+        vmap=rows_alike("spline", 2),
+    )
+    implement(
+        library,
+        "spline_gradient",
+        cpu=_spline_gradient_cpu,
+        cuda=spline_cuda.spline_gradient,
+        fake=_spline_gradient_fake,
+        vmap=rows_alike("spline_gradient", 4),
+    )
     return library
 
 

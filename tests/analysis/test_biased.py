@@ -7,6 +7,7 @@ from pymbar import MBAR
 from scipy.special import logsumexp
 
 from bgfast.analysis import Bias, Pool, Rows, bidirectional, pool_biased
+from bgfast.analysis.biased_verdict import SimulationSummary, judge
 
 BOUNDS, SPLIT, N_BINS = (-2.5, 2.5), 0.0, 25
 GRID = np.linspace(*BOUNDS, 20_001)
@@ -161,6 +162,19 @@ def test_a_generator_whose_samples_add_nothing_is_named(takes_part):
         simulated = replace(simulated, log_q=simulated.log_q - 40)
     sentences = " ".join(pooled(generated, simulated, WINDOWS).verdict.sentences)
     assert ("add nothing to the estimate" in sentences) != takes_part
+
+
+@pytest.mark.parametrize("index", [1, 2])
+@pytest.mark.parametrize(("link", "printed"), [(0.94e-3, "0.0009"), (1.06e-3, "0.0011")])
+def test_a_generator_adds_nothing_where_all_its_links_are_below_a_thousandth(index, link, printed):
+    overlap = np.zeros((3, 3))
+    overlap[1, 2] = overlap[2, 1] = 0.3
+    overlap[0, index] = overlap[index, 0] = link / 2  # that with the other simulation is 0
+    pool = [SimulationSummary(name, 800, 16, 1.0, 800.0) for name in ("left", "right")]
+    sentence = judge(pool, overlap, 0, 1600, converged=True).findings[0].sentence
+    nothing = f"the generator overlaps with none ({printed} at most): its samples add nothing"
+    something = f"the generator overlaps by up to {printed} with one of them."
+    assert (nothing in sentence, something in sentence) == (link < 1e-3, link > 1e-3)
 
 
 def test_rows_that_cannot_be_used_weigh_nothing_and_are_reported():

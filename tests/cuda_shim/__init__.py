@@ -13,9 +13,11 @@ import re
 import shutil
 import subprocess
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from bgfast_kernels import cuda
 
 HEADER = Path(__file__).with_name("cuda_shim.h")
 COMPILER = shutil.which("g++")
@@ -102,6 +104,34 @@ class Module:
 
 
 compile_module = functools.lru_cache(maxsize=128)(Module)
+
+
+def launch_in_shim(monkeypatch, seed=0, change=lambda source: source):
+    """Let launches run in the shim, of sources that ``change`` was applied to."""
+
+    def launch(program, kernel, *, grid, block, arguments, device, stream):
+        module = compile_module(change(program.source()))
+        module.launch(kernel, (grid,), (block,), arguments, seed)
+
+    monkeypatch.setattr(cuda, "launch", launch)
+
+
+@contextmanager
+def planted(right, wrong):
+    """Yield a change of sources that puts ``wrong`` in the place of ``right``.
+
+    Fails at the end if ``right`` stood in none of them: looked at here, not where the defect is to
+    be found, as any failure would pass for finding it.
+    """
+    count = 0
+
+    def change(source):
+        nonlocal count
+        count += source.count(right)
+        return source.replace(right, wrong)
+
+    yield change
+    assert count, f"no source has {right!r}: nothing was planted"
 
 
 class Guarded:

@@ -15,7 +15,7 @@ from bgfast.energies import DoubleWell, MuellerBrown, ParticleDimer
 from bgfast.sampling import MetropolisSampler
 from bgfast.sampling.metropolis import SYSTEMS
 from tests import montecarlo_shim as shim
-from tests.cuda_shim import COMPILER, Guarded, ShimError, compile_module
+from tests.cuda_shim import COMPILER, Guarded, ShimError, compile_module, launch_in_shim, planted
 from tests.cuda_shim.fake_cupy import Machine, address, installed
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs g++")
@@ -152,18 +152,12 @@ DEFECTS = {
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_planted_defect_is_found(monkeypatch, defect):
     right, wrong, case = DEFECTS[defect]
-
-    def launch(program, kernel, *, grid, block, arguments, device, stream):
-        source = program.source()
-        assert source.count(right) == 1
-        module = compile_module(source.replace(right, wrong))
-        module.launch(kernel, (grid,), (block,), arguments, seed=1)
-
-    monkeypatch.setattr(cuda, "launch", launch)
     options = {"bias": (30.0, 1.2), "interval": (0.3, 3000.0)}
     system, walkers = start(case, 19, **options)
-    with pytest.raises((AssertionError, ShimError)):
-        shim.compare(system, "all", walkers, 4, 6)
+    with planted(right, wrong) as change:
+        launch_in_shim(monkeypatch, 1, change)
+        with pytest.raises((AssertionError, ShimError)):
+            shim.compare(system, "all", walkers, 4, 6)
 
 
 def test_a_kernel_is_there_for_every_kind_of_moves_of_the_cpu():

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from bgfast_kernels import cuda, get
+from bgfast_kernels import get
 from bgfast_kernels.assignment import augmenting_path, cuda_kernels
 
 from bgfast.ops import assignment_cuda
 from bgfast.ops.assignment import assign
-from tests.cuda_shim import COMPILER, Guarded, ShimError, compile_module
+from tests.cuda_shim import COMPILER, Guarded, ShimError, launch_in_shim, planted
 from tests.cuda_shim.fake_cupy import Machine, installed
 from tests.waiting import NoWaiting
 
@@ -90,18 +90,12 @@ DEFECTS = {  # all of them end
 
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_planted_defect_is_found(monkeypatch, defect):
-    right, wrong = DEFECTS[defect]
-
-    def launch(program, kernel, *, grid, block, arguments, device, stream):
-        source = program.source()
-        assert source.count(right) == 1
-        module = compile_module(source.replace(right, wrong))
-        module.launch(kernel, (grid,), (block,), arguments, seed=1)
-
-    monkeypatch.setattr(cuda, "launch", launch)
     x, reference = scattered(61, 20, 2)
-    with pytest.raises((AssertionError, ShimError)):
-        np.testing.assert_array_equal(on_shim(x, reference), augmenting_path.assign(x, reference))
+    expected = augmenting_path.assign(x, reference)
+    with planted(*DEFECTS[defect]) as change:
+        launch_in_shim(monkeypatch, 1, change)
+        with pytest.raises((AssertionError, ShimError)):
+            np.testing.assert_array_equal(on_shim(x, reference), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -1,13 +1,14 @@
 """The coupling steps' CUDA kernels, run on the CPU by the shim, against float64."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
-from bgfast_kernels import cuda
 
 from bgfast.ops import coupling_cuda, spline_cuda
 from bgfast.ops.coupling_reference import reference_affine_coupling, reference_affine_grad
-from tests.cuda_shim import COMPILER, Guarded, ShimError, compile_module
+from tests.cuda_shim import COMPILER, Guarded, ShimError, launch_in_shim, planted
 from tests.spline_cases import assert_exact_to_rounding
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs g++")
@@ -21,19 +22,12 @@ BOUND = 4.0
 
 @pytest.fixture
 def run(monkeypatch):
-    """Let launches run in the shim, into memory with canaries around it."""
+    """Let launches run in the shim; to be called for another order of threads or sources."""
 
-    def start(seed=0, change=lambda source: source):
-        def launch(program, kernel, *, grid, block, arguments, device, stream):
-            module = compile_module(change(program.source()))
-            module.launch(kernel, (grid,), (block,), arguments, seed)
-
-        monkeypatch.setattr(cuda, "launch", launch)
-        for module in (coupling_cuda, spline_cuda):
-            monkeypatch.setattr(module, "place", lambda x: {"device": 0, "stream": 0})
-
-    start()
-    return start
+    for module in (coupling_cuda, spline_cuda):
+        monkeypatch.setattr(module, "place", lambda x: {"device": 0, "stream": 0})
+    launch_in_shim(monkeypatch)
+    return partial(launch_in_shim, monkeypatch)
 
 
 @pytest.fixture
@@ -239,21 +233,13 @@ DEFECTS = {
 
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_planted_defect_is_found(run, guarded, defect):
-    right, wrong = DEFECTS[defect]
-    n_planted = 0
-
-    def change(source):
-        nonlocal n_planted
-        n_planted += source.count(right)
-        return source.replace(right, wrong)
-
     def check():
         for inverse in (False, True):
             check_affine(61, 7, torch.float64, inverse)
             check_spline(61, 7, 5, torch.float64, inverse)
         guarded()
 
-    run(change=change)
-    with pytest.raises((AssertionError, ShimError)):
-        check()
-    assert n_planted
+    with planted(*DEFECTS[defect]) as change:
+        run(change=change)
+        with pytest.raises((AssertionError, ShimError)):
+            check()

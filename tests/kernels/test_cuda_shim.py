@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.cuda_shim import COMPILER, Guarded, Module, ShimError
+from tests.cuda_shim import COMPILER, Guarded, Module, ShimError, planted
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs g++")
 
@@ -108,6 +108,15 @@ def test_argument_types_are_compared_with_the_declaration(module):
     for wrong in (right[:-1], [right[0], np.int64(1), *right[2:]], [*right[:4], np.float32(1)]):
         with pytest.raises(TypeError, match="kernel typed takes Piqfd, was given"):
             module.launch("typed", (1,), (32,), wrong)
+
+
+def test_a_defect_that_is_nowhere_planted_is_not_taken_for_found():
+    with planted("reverse", "forward") as change:
+        assert change("no kernel") == "no kernel"
+        assert change("reverse(x)") == "forward(x)"
+    nowhere = planted("revers(", "forward(")
+    with pytest.raises(AssertionError, match="nothing was planted"), nowhere as change:
+        change(KERNELS)
 
 
 def test_canaries_notice_stray_and_missing_writes():

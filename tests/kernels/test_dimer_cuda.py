@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from bgfast_kernels import cuda
 from bgfast_kernels.dimer import DimerParameters, cuda_kernels, lattice
 from bgfast_kernels.dimer.cuda_kernels import Mapping
 
 from bgfast.ops.dimer_reference import reference_energy_grad, reference_hvp
-from tests.cuda_shim import COMPILER, Guarded, ShimError, compile_module
+from tests.cuda_shim import COMPILER, Guarded, ShimError, launch_in_shim, planted
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs g++")
 
@@ -52,16 +51,6 @@ def configurations(n, dtype, p):
     return x.astype(dtype)
 
 
-def run(monkeypatch, seed=0, change=lambda source: source):
-    """Let launches of the dimer's kernels run in the shim."""
-
-    def launch(program, kernel, *, grid, block, arguments, device, stream):
-        module = compile_module(change(program.source()))
-        module.launch(kernel, (grid,), (block,), arguments, seed)
-
-    monkeypatch.setattr(cuda, "launch", launch)
-
-
 def energy_grad(x, p, mapping=None):
     u, grad = Guarded(len(x), x.dtype), Guarded(x.shape, x.dtype)
     address = (x.ctypes.data, len(x), p, str(x.dtype), u.address, grad.address)
@@ -102,7 +91,7 @@ def check_energy_grad(x, p, u, grad):
 @every_dtype
 @every_mapping
 def test_energies_and_gradients_agree_with_float64(monkeypatch, n_particles, mapping, dtype):
-    run(monkeypatch)
+    launch_in_shim(monkeypatch)
     p = parameters(n_particles)
     x = configurations(N_ROWS if n_particles < 100 else 9, dtype, p)
     check_energy_grad(x, p, *energy_grad(x, p, mapping))
@@ -111,7 +100,7 @@ def test_energies_and_gradients_agree_with_float64(monkeypatch, n_particles, map
 @every_dtype
 @every_mapping
 def test_hessian_products_agree_with_float64(monkeypatch, n_particles, mapping, dtype):
-    run(monkeypatch)
+    launch_in_shim(monkeypatch)
     p = parameters(n_particles)
     x = configurations(N_ROWS if n_particles < 100 else 9, dtype, p)
     v = np.random.default_rng(1).standard_normal(x.shape).astype(dtype)
@@ -129,7 +118,7 @@ def test_one_configuration_and_any_order_of_threads_give_the_same_bits(monkeypat
         x = configurations(N_ROWS, dtype, p)
         results = []
         for seed in range(3):
-            run(monkeypatch, seed)
+            launch_in_shim(monkeypatch, seed)
             results.append((*energy_grad(x, p), hvp(x, x[::-1].copy(), p)))
         for other in results[1:]:
             assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
@@ -140,7 +129,7 @@ def test_one_configuration_and_any_order_of_threads_give_the_same_bits(monkeypat
 
 @every_dtype
 def test_a_nan_stays_in_its_row(monkeypatch, dtype):
-    run(monkeypatch)
+    launch_in_shim(monkeypatch)
     for n_particles in (3, 38, 70):
         p = DimerParameters(n_solvent=n_particles - 2)
         x = configurations(N_ROWS, dtype, p)
@@ -158,7 +147,7 @@ def test_a_nan_stays_in_its_row(monkeypatch, dtype):
 
 @every_dtype
 def test_every_finite_configuration_has_a_finite_energy_and_gradient(monkeypatch, dtype):
-    run(monkeypatch)
+    launch_in_shim(monkeypatch)
     p = DimerParameters()
     most = np.finfo(dtype).max
     x = np.zeros((5, p.dim), dtype)
@@ -171,7 +160,7 @@ def test_every_finite_configuration_has_a_finite_energy_and_gradient(monkeypatch
 
 @pytest.mark.parametrize("sigma", [1e-3, 0.1, 100.0])
 def test_the_unit_of_length_does_not_matter_in_float32(monkeypatch, sigma):
-    run(monkeypatch)
+    launch_in_shim(monkeypatch)
     p = DimerParameters(n_solvent=20, sigma=sigma, l=3 * sigma, d0=1.5 * sigma, a=0.0, b=0.0)
     x = (configurations(5, "float64", DimerParameters(n_solvent=20)) * sigma).astype(np.float32)
     check_energy_grad(x, p, *energy_grad(x, p))
@@ -199,16 +188,9 @@ DEFECTS = {
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_planted_defect_is_found(monkeypatch, defect):
     kind, right, wrong = DEFECTS[defect]
-    n_planted = 0
-
-    def change(source):
-        nonlocal n_planted
-        n_planted += source.count(right)
-        return source.replace(right, wrong)
-
-    run(monkeypatch, change=change)
     p = DimerParameters(n_solvent=10)
     x = configurations(2 * N_ROWS, "float64", p)[:N_ROWS]  # memory behind the rows is readable
-    with pytest.raises((AssertionError, ShimError)):
-        check_energy_grad(x, p, *energy_grad(x, p, Mapping(kind, 8)))
-    assert n_planted
+    with planted(right, wrong) as change:
+        launch_in_shim(monkeypatch, change=change)
+        with pytest.raises((AssertionError, ShimError)):
+            check_energy_grad(x, p, *energy_grad(x, p, Mapping(kind, 8)))

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from bgfast_kernels import cuda
 from numpy.polynomial import hermite_e
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bgfast.ops import gauss_transform_cuda as ops
-from tests.cuda_shim import COMPILER, ShimError, compile_module
+from tests.cuda_shim import COMPILER, ShimError, launch_in_shim, planted
 from tests.cuda_shim.fake_cupy import Machine, installed
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs g++")
@@ -189,21 +188,11 @@ DEFECTS = {
 
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_planted_defect_is_found(machine, monkeypatch, defect):
-    right, wrong = DEFECTS[defect]
-    planted = []
-
-    def launch(program, kernel, *, grid, block, arguments, device, stream):
-        source = program.source()
-        planted.append(right in source)
-        module = compile_module(source.replace(right, wrong))
-        module.launch(kernel, (grid,), (block,), arguments)
-
-    monkeypatch.setattr(cuda, "launch", launch)
-
     def check():
         test_densities_and_slopes_at_the_points_are_direct_sums(machine, 0.1, (-5.0, 5.0))
         test_far_targets_have_relative_accuracy_by_their_scale(machine, (-5.0, 5.0))
 
-    with pytest.raises((AssertionError, ShimError)):
-        check()
-    assert any(planted)
+    with planted(*DEFECTS[defect]) as change:
+        launch_in_shim(monkeypatch, change=change)
+        with pytest.raises((AssertionError, ShimError)):
+            check()

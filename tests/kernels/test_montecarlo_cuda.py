@@ -7,7 +7,7 @@ sample is tested in tests/sampling.
 import numpy as np
 import pytest
 import torch
-from bgfast_kernels import cuda, montecarlo
+from bgfast_kernels import montecarlo
 from bgfast_kernels.dimer import DimerParameters, lattice
 from bgfast_kernels.montecarlo import cuda_kernels
 
@@ -15,7 +15,7 @@ from bgfast.energies import ParticleDimer
 from bgfast.ops import BackendError
 from bgfast.sampling import MetropolisSampler, metropolis_cuda
 from tests import montecarlo_shim as shim
-from tests.cuda_shim import COMPILER, ShimError, compile_module
+from tests.cuda_shim import COMPILER, ShimError, launch_in_shim, planted
 from tests.cuda_shim.fake_cupy import Machine, installed
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs g++")
@@ -92,17 +92,10 @@ DEFECTS = {
 
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_planted_defect_is_found(monkeypatch, defect):
-    right, wrong = DEFECTS[defect]
-
-    def launch(program, kernel, *, grid, block, arguments, device, stream):
-        source = program.source()
-        assert source.count(right) == 1
-        module = compile_module(source.replace(right, wrong))
-        module.launch(kernel, (grid,), (block,), arguments, seed=1)
-
-    monkeypatch.setattr(cuda, "launch", launch)
-    with pytest.raises((AssertionError, ShimError)):
-        compare(DimerParameters(20), 2, 3, moves="particle-palindrome")
+    with planted(*DEFECTS[defect]) as change:
+        launch_in_shim(monkeypatch, 1, change)
+        with pytest.raises((AssertionError, ShimError)):
+            compare(DimerParameters(20), 2, 3, moves="particle-palindrome")
 
 
 def test_a_sampler_hands_its_walkers_to_the_device_and_takes_them_back():

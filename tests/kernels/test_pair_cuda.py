@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from bgfast_kernels import cuda
 from bgfast_kernels.pair import PairParameters, cuda_kernels
 
 from bgfast.ops.pair_reference import reference_energy_grad, reference_hvp
-from tests.cuda_shim import COMPILER, Guarded, ShimError, compile_module
+from tests.cuda_shim import COMPILER, Guarded, ShimError, launch_in_shim, planted
 from tests.pair_cases import assert_close, configurations, magnitudes
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs g++")
@@ -30,16 +29,6 @@ every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 def parameters(potential="lennard_jones", n_dim=3):
     return PairParameters(potential, n_dim, eps=1.3, sigma=1.1, trap=0.7)
-
-
-def run(monkeypatch, seed=0, change=lambda source: source):
-    """Let launches run in the shim."""
-
-    def launch(program, kernel, *, grid, block, arguments, device, stream):
-        module = compile_module(change(program.source()))
-        module.launch(kernel, (grid,), (block,), arguments, seed)
-
-    monkeypatch.setattr(cuda, "launch", launch)
 
 
 def energy_grad(x, p, n_lanes=None):
@@ -87,7 +76,7 @@ def check(x, p, n_lanes):
 @every_dtype
 @every_case
 def test_everything_agrees_with_float64(monkeypatch, potential, n_dim, n_particles, n_lanes, dtype):
-    run(monkeypatch)
+    launch_in_shim(monkeypatch)
     p = parameters(potential, n_dim)
     check(configurations(N_ROWS if n_particles < 55 else 9, dtype, p, n_particles), p, n_lanes)
 
@@ -98,7 +87,7 @@ def test_one_configuration_and_any_order_of_threads_give_the_same_bits(monkeypat
     x = configurations(N_ROWS, dtype, p, 13)
     results = []
     for seed in range(3):
-        run(monkeypatch, seed)
+        launch_in_shim(monkeypatch, seed)
         results.append((*energy_grad(x, p), hvp(x, x[::-1].copy(), p)))
     for other in results[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
@@ -109,7 +98,7 @@ def test_one_configuration_and_any_order_of_threads_give_the_same_bits(monkeypat
 
 @every_dtype
 def test_a_nan_stays_in_its_row(monkeypatch, dtype):
-    run(monkeypatch)
+    launch_in_shim(monkeypatch)
     p = parameters()
     x = configurations(N_ROWS, dtype, p, 13)
     clean = energy_grad(x, p)
@@ -126,7 +115,7 @@ def test_a_nan_stays_in_its_row(monkeypatch, dtype):
 
 @every_dtype
 def test_every_finite_configuration_has_a_finite_energy_and_gradient(monkeypatch, dtype):
-    run(monkeypatch)
+    launch_in_shim(monkeypatch)
     p = parameters()
     most = np.finfo(dtype).max
     x = np.zeros((5, 39), dtype)
@@ -155,17 +144,9 @@ DEFECTS = {
 
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_planted_defect_is_found(monkeypatch, defect):
-    right, wrong = DEFECTS[defect]
-    n_planted = 0
-
-    def change(source):
-        nonlocal n_planted
-        n_planted += source.count(right)
-        return source.replace(right, wrong)
-
-    run(monkeypatch, change=change)
     p = parameters()
     x = configurations(2 * N_ROWS, "float64", p, 13)[:N_ROWS]  # memory behind the rows is readable
-    with pytest.raises((AssertionError, ShimError)):
-        check(x, p, 8)
-    assert n_planted
+    with planted(*DEFECTS[defect]) as change:
+        launch_in_shim(monkeypatch, change=change)
+        with pytest.raises((AssertionError, ShimError)):
+            check(x, p, 8)

@@ -97,27 +97,36 @@ def test_every_op_of_our_namespace_is_opchecked():
         for name, torch_op in TORCH_OPS.items()
         for op, _ in torch_op.raw_calls(**arguments(name, 2, torch.float64))
     }
-    registered = {
-        schema.name.replace("::", ".")
-        for schema in torch._C._jit_get_all_schemas()
-        if schema.name.startswith("bgfast::")
-    }
-    assert registered == checked
+    assert {name.replace("::", ".") for name in registered()} == checked
+
+
+def registered():
+    names = [schema.name for schema in torch._C._jit_get_all_schemas()]
+    return sorted(name for name in names if name.startswith("bgfast::"))
+
+
+@pytest.mark.parametrize("name", registered())
+def test_every_op_of_our_namespace_has_a_rule_for_vmap_and_runs_on_both_devices(name):
+    has = torch._C._dispatch_has_kernel_for_dispatch_key
+    assert has(name, "FuncTorchBatched")  # else torch calls it once for each row
+    assert has(name, "CompositeExplicitAutograd") or (has(name, "CPU") and has(name, "CUDA"))
 
 
 @every_rowwise_op
-def test_vmap_gives_the_bits_of_the_batched_call(name):
+@pytest.mark.parametrize("dim", [0, -1])
+def test_vmap_gives_the_bits_of_the_batched_call(name, dim):
     args = arguments(name, 7, torch.float64)
     rows = args.pop(main_array(name))
 
     def one(row):
         return call(name, args | {main_array(name): row})
 
-    assert torch.equal(torch.func.vmap(one)(rows), one(rows))
+    assert torch.equal(torch.func.vmap(one, in_dims=dim)(rows.movedim(0, dim)), one(rows))
 
 
 @pytest.mark.parametrize("name", ROWWISE_DIFFERENTIABLE)
-def test_vmap_of_grad_is_the_gradient(name):
+@pytest.mark.parametrize("dim", [0, -1])
+def test_vmap_of_grad_is_the_gradient(name, dim):
     args = arguments(name, 7, torch.float64)
     rows = args.pop(main_array(name))
 
@@ -127,7 +136,8 @@ def test_vmap_of_grad_is_the_gradient(name):
     x = rows.clone().requires_grad_()
     (expected,) = torch.autograd.grad(one(x).sum(), x)
     gradient = torch.func.grad(lambda row: one(row).sum())
-    assert torch.equal(torch.func.vmap(gradient)(rows), expected)
+    found = torch.func.vmap(gradient, in_dims=dim)(rows.movedim(0, dim))
+    assert torch.equal(found, expected)
 
 
 @every_op

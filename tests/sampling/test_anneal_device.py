@@ -18,7 +18,7 @@ from bgfast.sampling.anneal import weights as numpy_weights
 from bgfast.sampling.anneal.device_island import run_device_island
 from bgfast.sampling.anneal.device_local import DeviceLocalMoves, _median
 from bgfast.sampling.anneal.island import Stage, plan, run_island
-from bgfast.sampling.anneal.local import LocalMoves, local_move
+from bgfast.sampling.anneal.local import LocalMoves
 from bgfast.sampling.anneal.population import Target
 from bgfast.sampling.anneal.random_numbers import generator_of
 from tests.cuda_shim import COMPILER
@@ -192,9 +192,7 @@ def test_local_moves_never_wait_and_are_those_of_the_cpu(machine, energy, interv
         found, probability = on_device.move(
             made, particles, 0.7, 8, step, np.random.default_rng(1), 999
         )
-    expected, of_cpu = local_move(
-        made, on_cpu, particles, 0.7, 8, step, np.random.default_rng(1), 999
-    )
+    expected, of_cpu = on_cpu.move(made, particles, 0.7, 8, step, np.random.default_rng(1), 999)
     stayed = ((found.x == particles.x) | found.x.isnan()).all(1)
     assert stayed[~on_cpu.movable(x)].all()
     assert 0.1 < stayed.double().mean() < 0.95
@@ -208,9 +206,9 @@ def test_local_moves_never_wait_and_are_those_of_the_cpu(machine, energy, interv
     wanted = torch.arange(len(x)) % 3 > 0
     start = torch.tensor(0.1, dtype=torch.float64)
     with NoWaiting():
-        size = on_device.step_size(x, wanted, start, np.random.default_rng(2))
-    assert size.item() == pytest.approx(on_cpu.step_size(x[wanted], 0.1, 3), rel=0.15)
-    none = on_device.step_size(x, wanted & False, start, np.random.default_rng(2))
+        size = on_device.step_size(made, x, wanted, start, np.random.default_rng(2))
+    assert size.item() == pytest.approx(on_cpu.step_size(made, x[wanted], 0.1, 3), rel=0.15)
+    none = on_device.step_size(made, x, wanted & False, start, np.random.default_rng(2))
     assert none == start
 
 

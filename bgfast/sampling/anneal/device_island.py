@@ -16,8 +16,8 @@ from torch import Tensor
 
 from bgfast.sampling.anneal.device_local import DeviceLocalMoves
 from bgfast.sampling.anneal.device_weights import ess_share, scaled, systematic
-from bgfast.sampling.anneal.island import Island, Stage, first_draws, moved
-from bgfast.sampling.anneal.population import Particles, Target, joined
+from bgfast.sampling.anneal.island import Island, Stage, final_frames, first_draws, moved
+from bgfast.sampling.anneal.population import Particles, Target
 from bgfast.sampling.anneal.settings import AnnealSettings
 
 
@@ -86,12 +86,8 @@ def run_device_island(
             index = torch.where(level.isfinite(), index, everyone)
             particles, ancestor = particles.take(index), ancestor[index]
             log_weights = level.expand(n)
-        frames = []
-        for _ in range(settings.final_frames):
-            sweeps, step = settings.final_sweeps, stages[-1].sweep_step
-            particles, _ = local.move(target, particles, 1.0, sweeps, step, rng, settings.chunk)
-            frames.append(particles)
-        particles = joined(frames[-settings.kept_frames :])
+        step = stages[-1].sweep_step
+        particles = final_frames(target, particles, settings, step, local, rng)
         log_weights = log_weights.repeat(settings.kept_frames)
         ancestor = ancestor.repeat(settings.kept_frames)
         progress()

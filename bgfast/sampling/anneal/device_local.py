@@ -60,7 +60,12 @@ class DeviceLocalMoves:
         self._proposals = system.moves_per_step[local.moves]
 
     def step_size(
-        self, x: Tensor, wanted: Tensor, start: Tensor, rng: np.random.Generator
+        self,
+        target: Target,
+        x: Tensor,
+        wanted: Tensor,
+        start: Tensor,
+        rng: np.random.Generator,
     ) -> Tensor:
         """Return the step size at which 40 % of the moves of ``x[n, dim]`` are accepted.
 
@@ -68,7 +73,8 @@ class DeviceLocalMoves:
         tensors with one number.
         """
         x = x.double()
-        u, movable = self._energies(x)
+        u, movable = self._energies(target, x)
+        target.evaluations.sweeps += ADAPT_SWEEPS * len(x)
         state = self._state(x, u, start, rng)
         for i, length in enumerate(adaptation.rounds(ADAPT_SWEEPS)):
             state["accepted"].zero_()
@@ -87,9 +93,9 @@ class DeviceLocalMoves:
         rng: np.random.Generator,
         chunk: int,
     ) -> tuple[Particles, Tensor]:
-        """Make one move of every particle; see :func:`bgfast.sampling.anneal.local.local_move`."""
+        """Make one move of every particle; see :meth:`bgfast.sampling.anneal.local.Mover.move`."""
         here = particles.x.double()
-        before, movable = self._energies(here)
+        before, movable = self._energies(target, here)
         moving = particles.log_w.isfinite() & movable
         labelling = self.local.labelling
         start = here if labelling is None else labelling.shuffled(here, rng)
@@ -105,8 +111,9 @@ class DeviceLocalMoves:
         moved = new.where(torch.log1p(-uniform) < gain, particles)
         return moved, gain.clamp(max=0.0).exp()
 
-    def _energies(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _energies(self, target: Target, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return v and which rows can be moved, ``[n]``."""
+        target.evaluations.starts += len(x)
         with torch.no_grad():
             u = self._energy.energy(x)
         low, high = self.local.interval

@@ -68,7 +68,8 @@ def device_plan(
                 excess = log_weights.softmax(0) @ probability - settings.target_acceptance
                 step = step * (ADAPT_GAIN * excess).exp()
         if local is not None and (sweeps or (beta == 1 and settings.final_sweeps)):
-            sweep_step = local.step_size(particles.x, log_weights.isfinite(), sweep_step, rng)
+            alive = log_weights.isfinite()
+            sweep_step = local.step_size(target, particles.x, alive, sweep_step, rng)
             for _ in range(settings.steps if sweeps else 0):
                 particles, _ = local.move(
                     target, particles, beta, sweeps, sweep_step, rng, settings.chunk

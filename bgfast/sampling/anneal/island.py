@@ -128,12 +128,8 @@ def run_island(
             index, log_weights = _resampled(log_weights, n, rng)
             particles = particles.take(torch.from_numpy(index).to(particles.z.device))
             ancestor = ancestor[index]
-        frames = []
-        for _ in range(settings.final_frames):
-            sweeps, step = settings.final_sweeps, stages[-1].sweep_step
-            particles, _ = local.move(target, particles, 1.0, sweeps, step, rng, settings.chunk)
-            frames.append(particles)
-        particles = joined(frames[-settings.kept_frames :])
+        step = stages[-1].sweep_step
+        particles = final_frames(target, particles, settings, step, local, rng)
         log_weights = np.tile(log_weights, settings.kept_frames)
         ancestor = np.tile(ancestor, settings.kept_frames)
         progress()
@@ -177,7 +173,7 @@ def plan(
         if local is not None and (sweeps or (beta == 1 and settings.final_sweeps)):
             finite = torch.from_numpy(np.flatnonzero(np.isfinite(log_weights)))
             alive = particles.take(finite.to(particles.z.device))
-            sweep_step = local.step_size(alive.x, sweep_step, int(rng.integers(2**62)))
+            sweep_step = local.step_size(target, alive.x, sweep_step, int(rng.integers(2**62)))
             for _ in range(settings.steps if sweeps else 0):
                 particles, _ = local.move(
                     target, particles, beta, sweeps, sweep_step, rng, settings.chunk
@@ -209,6 +205,28 @@ def moved(
             )
             swept.append(probability.mean())
     return particles, accepted, swept
+
+
+def final_frames(
+    target: Target,
+    particles: Particles,
+    settings: AnnealSettings,
+    step: float,
+    local: Mover,
+    rng: np.random.Generator,
+) -> Particles:
+    """Return the particles after each of the final moves whose frames are kept, in one.
+
+    All N of the first frame come first, so that their weights are those of ``particles[N]``, over
+    and over again.
+    """
+    frames = []
+    for _ in range(settings.final_frames):
+        particles, _ = local.move(
+            target, particles, 1.0, settings.final_sweeps, step, rng, settings.chunk
+        )
+        frames.append(particles)
+    return joined(frames[-settings.kept_frames :])
 
 
 def first_draws(target: Target, n: int, seed: int, chunk: int) -> Particles:

@@ -41,11 +41,32 @@ class Mover(Protocol):
         particles: Particles,
         beta: float,
         n_sweeps: int,
-        step: float,
+        step: float | Tensor,
         rng: np.random.Generator,
         chunk: int,
     ) -> tuple[Particles, Tensor]:
-        """Make one move of every particle; see :func:`local_move`."""
+        """Make one move of ``n_sweeps`` sweeps of every particle, which leaves pi_beta invariant.
+
+        Particles of weight 0, and those outside of the interval of the local moves, are not moved.
+
+        Parameters
+        ----------
+        target, particles, beta
+            The density pi_beta, and the particles.
+        n_sweeps
+            Sweeps that make the proposal, an even number.
+        step
+            Their step size, a number or a tensor with one.
+        rng
+            Source of sweeps and acceptances.
+        chunk
+            Particles that go through the flow at once.
+
+        Returns
+        -------
+        particles, probability
+            The particles after the move, and the acceptance probability of each, ``[N]``.
+        """
 
 
 class LocalMoves:
@@ -81,11 +102,14 @@ class LocalMoves:
         low, high = self.interval
         return torch.from_numpy(np.isfinite(u) & (low <= coordinate) & (coordinate <= high))
 
-    def step_size(self, x: Tensor, start: float, seed: int) -> float:
+    def step_size(self, target: Target, x: Tensor, start: float, seed: int) -> float:
         """Return the step size at which 40 % of the moves of ``x[n, dim]`` are accepted."""
+        target.evaluations.starts += len(x)
         x = x[self.movable(x)]
         if not len(x):
             return start
+        target.evaluations.starts += len(x)
+        target.evaluations.sweeps += ADAPT_SWEEPS * len(x)
         sampler = MetropolisSampler(
             self.system,
             x,
@@ -125,47 +149,27 @@ class LocalMoves:
         particles: Particles,
         beta: float,
         n_sweeps: int,
-        step: float,
+        step: float | Tensor,
         rng: np.random.Generator,
         chunk: int,
     ) -> tuple[Particles, Tensor]:
-        """Make one move of every particle; see :func:`local_move`."""
-        return local_move(target, self, particles, beta, n_sweeps, step, rng, chunk)
-
-
-def local_move(
-    target: Target,
-    local: LocalMoves,
-    particles: Particles,
-    beta: float,
-    n_sweeps: int,
-    step: float,
-    rng: np.random.Generator,
-    chunk: int,
-) -> tuple[Particles, Tensor]:
-    """Make one move of ``n_sweeps`` sweeps of every particle, which leaves pi_beta invariant.
-
-    Particles of weight 0, and those outside of the interval of the local moves, are not moved.
-
-    Returns
-    -------
-    particles, probability
-        The particles after the move, and the acceptance probability of each, ``[N]``.
-    """
-    moving = particles.log_w.isfinite() & local.movable(particles.x)
-    log_uniform = torch.from_numpy(np.log1p(-rng.random(len(particles))))
-    probability = torch.zeros_like(log_uniform)
-    if not moving.any():
-        return particles, probability
-    old = particles.take(moving)
-    x, before, after = local.propose(old.x, n_sweeps, step, rng)
-    target.evaluations.sweeps += n_sweeps * len(old)
-    new, trusted = through_flow(target, x.to(old.x), chunk)
-    gain = new.log_q + beta * new.log_w - old.log_q - beta * old.log_w
-    gain = gain + (after - before) / target.tau
-    gain = torch.where(gain.isnan() | ~trusted, -torch.inf, gain)
-    probability[moving] = gain.clamp(max=0.0).exp()
-    return particles.replaced(moving, new.where(log_uniform[moving] < gain, old)), probability
+        """Make one move of every particle; see :meth:`Mover.move`."""
+        target.evaluations.starts += len(particles)
+        moving = particles.log_w.isfinite() & self.movable(particles.x)
+        log_uniform = torch.from_numpy(np.log1p(-rng.random(len(particles))))
+        probability = torch.zeros_like(log_uniform)
+        if not moving.any():
+            return particles, probability
+        old = particles.take(moving)
+        x, before, after = self.propose(old.x, n_sweeps, float(step), rng)
+        target.evaluations.starts += len(old)
+        target.evaluations.sweeps += n_sweeps * len(old)
+        new, trusted = through_flow(target, x.to(old.x), chunk)
+        gain = new.log_q + beta * new.log_w - old.log_q - beta * old.log_w
+        gain = gain + (after - before) / target.tau
+        gain = torch.where(gain.isnan() | ~trusted, -torch.inf, gain)
+        probability[moving] = gain.clamp(max=0.0).exp()
+        return particles.replaced(moving, new.where(log_uniform[moving] < gain, old)), probability
 
 
 def through_flow(target: Target, x: Tensor, chunk: int) -> tuple[Particles, Tensor]:

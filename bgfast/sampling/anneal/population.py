@@ -145,10 +145,26 @@ def joined(parts: list[Particles]) -> Particles:
 
 @dataclass
 class Evaluations:
-    """What was computed: rows through the flow, with and without gradient, and sweeps."""
+    """What was computed, in rows; those that only fill a batch up do not count.
+
+    Parameters
+    ----------
+    flow
+        Rows through the flow and the energy, without gradient.
+    gradient
+        The same with gradient.
+    inverse
+        Rows through the inverse of the flow, which needs no energy.
+    starts
+        Energies computed before local moves, of what they are to move.
+    sweeps
+        Sweeps of local moves, times the rows that are swept; the pilot's adaptation included.
+    """
 
     flow: int = 0
     gradient: int = 0
+    inverse: int = 0
+    starts: int = 0
     sweeps: int = 0
 
 
@@ -210,7 +226,7 @@ class Target:
 
     def inverse(self, x: Tensor) -> Tensor:
         """Return the latent vectors of ``x[n, dim]``, in the dtype of the flow."""
-        self.evaluations.flow += len(x)
+        self.evaluations.inverse += len(x)
         padded = torch.cat([x, x.new_zeros(max(0, _LEAST_ROWS - len(x)), x.shape[1])])
         with torch.no_grad():
             z: Tensor = self.flow.inverse(padded)[0][: len(x)]
