@@ -1,17 +1,19 @@
-"""One table of the CUDA kernels on this machine's GPU: errors, times, shares of the bound.
+"""One table of what this machine's GPU does: kernels, then training and drawing as a whole.
 
-    python -m benchmarks.gpu_report [--quick] [--json FILE]
+    python -m benchmarks.gpu_report [--quick] [--compiled] [--only PART] [--json FILE]
 
-Times are medians over CUDA events, the calls rotating over buffers larger than the cache; ``graph``
-is the time of one call replayed in a CUDA graph, ``eager`` and ``compiled`` how many times faster
-the kernel is than the same formula in torch and in torch.compile on the same card. ``bound`` is the
-share of the larger of the memory time (at the measured copy bandwidth) and the issue time.
+Times of kernels are medians over CUDA events, the calls rotating over buffers larger than the
+cache; ``graph`` is the time of one call replayed in a CUDA graph, ``eager`` and, if asked for (it
+takes minutes), ``compiled`` how many times faster the kernel is than the same formula in torch and
+in torch.compile on the same card. ``bound`` is the share of ``limit``: the memory time (at the
+measured copy bandwidth) or the issue time, whichever is longer; where instructions were not counted
+or the clock of the card is not known, it is that of memory alone. Rows are printed, and the file
+written anew, as they are measured. See :mod:`benchmarks.gpu_end_to_end` for the second table.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,8 +26,9 @@ from bgfast_kernels.dimer.cuda_kernels import Mapping
 from bgfast_kernels.kde.tables import TERMS
 from torch import Tensor
 
-from benchmarks import gpu_case, timing
+from benchmarks import gpu_case, gpu_end_to_end, gpu_timing, timing
 from benchmarks.gpu_case import Case
+from benchmarks.gpu_record import Record
 from benchmarks.gpu_timing import Call, Card, CudaClock, buffer_sets
 from bgfast.ops import dimer_energy_grad, dimer_hvp, kde_log_density
 from bgfast.ops.backend import why_no_cuda
@@ -38,6 +41,8 @@ MAPPINGS = (
     *(Mapping("gather", lanes) for lanes in (4, 8)),
 )
 PARAMETERS = DimerParameters()
+KERNELS = "kernels"
+PARTS = (KERNELS, gpu_end_to_end.TABLE)
 _BANDWIDTH = 0.1
 _PAIRS = PARAMETERS.n_particles * (PARAMETERS.n_particles - 1) // 2 - 1
 _OF_THEIR_OWN = ("dimer", "kde")  # ops with more to tell than their own case
@@ -117,13 +122,34 @@ def _mapped_energy_grad(x: Tensor, mapping: Mapping) -> tuple[Tensor, Tensor]:
 
 
 def measure(
-    chosen: Sequence[Case], sizes: Sequence[int], repeats: int, clock: Any, card: Card
-) -> list[dict[str, Any]]:
-    """Return the rows of the table."""
-    return [_row(case, n, repeats, clock, card) for case in chosen for n in sizes]
+    chosen: Sequence[Case],
+    sizes: Sequence[int],
+    repeats: int,
+    clock: Any,
+    card: Card,
+    record: Record,
+    *,
+    compiled: bool = False,
+) -> int:
+    """Put the rows of the table into ``record``; return how many cases failed.
+
+    A case that fails is named and leaves the others their turn.
+    """
+    failed = 0
+    for case in chosen:
+        for n in sizes:
+            try:
+                record.row(KERNELS, _row(case, n, repeats, clock, card, compiled))
+            except RuntimeError as error:
+                failed += 1
+                why = str(error).partition("\n")[0]
+                print(f"{case.kernel} {case.variant}, B = {n}: {why}", file=sys.stderr, flush=True)
+    return failed
 
 
-def _row(case: Case, n: int, repeats: int, clock: Any, card: Card) -> dict[str, Any]:
+def _row(
+    case: Case, n: int, repeats: int, clock: Any, card: Card, compile_too: bool
+) -> dict[str, Any]:
     first = case.inputs(n)
     n_sets = buffer_sets(int(case.bytes * n), card)
     sets = [first, *(tuple(t.clone() for t in first) for _ in range(n_sets - 1))]
@@ -134,8 +160,10 @@ def _row(case: Case, n: int, repeats: int, clock: Any, card: Card) -> dict[str, 
     eager = compiled = None
     if case.compare and n <= _MOST_EAGER.get(case.kernel.split()[0], 100_000):
         eager = clock.per_call([lambda: case.reference(*first)], max(3, repeats // 5)) / seconds
-        compiled = _compiled_seconds(case, first, clock, max(3, repeats // 5))
-        compiled = None if compiled is None else compiled / seconds
+        if compile_too:
+            compiled = _compiled_seconds(case, first, clock, max(3, repeats // 5))
+            compiled = None if compiled is None else compiled / seconds
+    bound, limit = card.bound(case.bytes * n, case.instructions * n)
     return {
         "kernel": case.kernel,
         "mapping": case.variant,
@@ -147,7 +175,8 @@ def _row(case: Case, n: int, repeats: int, clock: Any, card: Card) -> dict[str, 
         "rows/s": n / best,
         "GB/s": 1e-9 * case.bytes * n / best,
         "GFLOP/s": _number(1e-9 * case.flops * n / best if case.flops else None),
-        "bound": card.bound(case.bytes * n, case.instructions * n) / best,
+        "bound": bound / best,
+        "limit": limit,
         "eager": _number(eager),
         "compiled": _number(compiled),
     }
@@ -185,10 +214,18 @@ def _compiled_seconds(
     case: Case, inputs: tuple[Tensor, ...], clock: Any, repeats: int
 ) -> float | None:
     try:
+        from torch._dynamo import reset
+        from torch._dynamo.utils import counters
+
+        reset()  # else the formulas, which share their code, would soon run uncompiled
+        counters.clear()
         function = torch.compile(case.reference)
         seconds: float = clock.per_call([lambda: function(*inputs)], repeats)
     except Exception as error:  # a formula torch.compile cannot take is no reason to stop
         print(f"torch.compile of {case.kernel}: {type(error).__name__}", file=sys.stderr)
+        return None
+    if not counters["stats"]["unique_graphs"]:
+        print(f"torch.compile of {case.kernel}: nothing was compiled", file=sys.stderr)
         return None
     return seconds
 
@@ -211,6 +248,8 @@ def arguments(command: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="batch sizes, 1e3,1e5")
     parser.add_argument("--repeats", type=int, default=25)
     parser.add_argument("--quick", action="store_true", help="the usual mapping in float32 alone")
+    parser.add_argument("--compiled", action="store_true", help="time torch.compile, too")
+    parser.add_argument("--only", choices=PARTS, help="one of the tables alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here too")
     options = parser.parse_args(command)
     try:
@@ -223,44 +262,34 @@ def arguments(command: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(command: Sequence[str] | None = None) -> int:
-    """Print the table; return 1 where there is no GPU."""
+    """Print the tables; return 1 where there is no GPU or a row could not be measured."""
     options = arguments(command)
     if missing := why_no_cuda():
         print(f"this report needs a GPU: {missing}", file=sys.stderr)
         return 1
     device, clock = torch.device("cuda", torch.cuda.current_device()), CudaClock()
-    card = clock.card()
-    chosen = list(cases(device))
-    if options.quick:
-        chosen = [c for c in chosen if c.dtype == torch.float32 and "*" in c.variant]
-    found = {**timing.versions(), **gpu_versions()}
-    print(f"{card.name}, copy {1e-9 * card.copy_bandwidth:.0f} GB/s")
-    print(", ".join(f"{name} {version}" for name, version in found.items()))
-    rows = measure(chosen, options.sizes, options.repeats, clock, card)
-    print(timing.table(rows))
-    host = overheads(device, clock, options.repeats)
-    print("host, B = 1:", ", ".join(f"{name} {us:.1f} us" for name, us in host.items()))
-    if options.json:
-        report = {"card": vars(card), "versions": found, "rows": rows, "host us": host}
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
-    return 0
-
-
-def gpu_versions() -> dict[str, str]:
-    """Return the versions of driver and CUDA that a timing depends on."""
-    from importlib import metadata
-
-    packages = [d.name for d in metadata.distributions() if d.name.startswith("cupy")]
-    return {
-        "CUDA of torch": str(torch.version.cuda),
-        "driver": ".".join(map(str, _driver())),
-        **{name: metadata.version(name) for name in packages},
-    }
-
-
-def _driver() -> tuple[int, int]:
-    number = torch._C._cuda_getDriverVersion() if torch.cuda.is_available() else 0
-    return number // 1000, number % 1000 // 10
+    card, record, failed = clock.card(), Record(options.json), 0
+    found = {**timing.versions(), **gpu_timing.versions()}
+    clock_known = "" if card.issue_rate else "; its clock is not known: bounds are of memory alone"
+    print(f"{card.name}, copy {1e-9 * card.copy_bandwidth:.0f} GB/s{clock_known}")
+    print(", ".join(f"{name} {version}" for name, version in found.items()), flush=True)
+    record.note("card", vars(card))
+    record.note("versions", found)
+    if options.only in (None, KERNELS):
+        chosen = sorted(cases(device), key=lambda case: case.dtype.itemsize)
+        if options.quick:
+            chosen = [c for c in chosen if c.dtype == torch.float32 and "*" in c.variant]
+        several = (options.sizes, options.repeats, clock, card, record)
+        failed += measure(chosen, *several, compiled=options.compiled)
+        for row in gpu_case.goals(record.found.get(KERNELS, [])):
+            record.row("goals", row)
+        host = overheads(device, clock, options.repeats)
+        print("\nhost, B = 1:", ", ".join(f"{name} {us:.1f} us" for name, us in host.items()))
+        record.note("host us", host)
+    if options.only in (None, gpu_end_to_end.TABLE):
+        scale = gpu_end_to_end.QUICK if options.quick else gpu_end_to_end.FULL
+        failed += gpu_end_to_end.measure(device, scale, record)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from bgfast_kernels import cuda
 
 Call = Callable[[], Any]
 
@@ -27,19 +30,24 @@ class Card:
     copy_bandwidth
         Measured, bytes read plus bytes written per second.
     issue_rate
-        Thread instructions per second, all multiprocessors.
+        Thread instructions per second, all multiprocessors; ``None`` if the clock is not known.
     cache_bytes
         Size of the level-2 cache.
     """
 
     name: str
     copy_bandwidth: float
-    issue_rate: float
+    issue_rate: float | None
     cache_bytes: int
 
-    def bound(self, bytes_moved: float, instructions: float) -> float:
-        """Return the seconds below which nothing can move and issue that much."""
-        return max(bytes_moved / self.copy_bandwidth, instructions / self.issue_rate)
+    def bound(self, bytes_moved: float, instructions: float) -> tuple[float, str]:
+        """Return the seconds below which nothing can move and issue that much, and which it is.
+
+        Without a clock rate, or without instructions, the bound is that of memory alone.
+        """
+        memory = bytes_moved / self.copy_bandwidth
+        issue = instructions / self.issue_rate if self.issue_rate else 0.0
+        return (issue, "issue") if issue > memory else (memory, "memory")
 
 
 class CudaClock:
@@ -48,7 +56,7 @@ class CudaClock:
     def card(self) -> Card:
         """Measure the card this process uses."""
         properties = torch.cuda.get_device_properties()
-        clock = 1e3 * float(getattr(properties, "clock_rate", 0)) or float("inf")
+        clock = clock_rate(properties)
         size = 1 << 30
         source = torch.empty(size, dtype=torch.uint8, device="cuda")
         target = torch.empty_like(source)
@@ -56,7 +64,7 @@ class CudaClock:
         return Card(
             name=properties.name,
             copy_bandwidth=2 * size / seconds,
-            issue_rate=properties.multi_processor_count * _ISSUED_PER_CLOCK * clock,
+            issue_rate=clock and properties.multi_processor_count * _ISSUED_PER_CLOCK * clock,
             cache_bytes=properties.L2_cache_size,
         )
 
@@ -104,6 +112,42 @@ class CudaClock:
             for _ in range(3):
                 run()
         torch.cuda.synchronize()
+
+
+def clock_rate(properties: Any) -> float | None:
+    """Return the highest clock of a card in Hz, if torch or nvidia-smi says it.
+
+    Not every torch has it among the properties of a device.
+    """
+    kilohertz = getattr(properties, "clock_rate", 0)
+    if kilohertz:
+        return 1e3 * float(kilohertz)
+    try:
+        return 1e6 * float(nvidia_smi("clocks.max.sm")) or None
+    except ValueError:
+        return None
+
+
+def nvidia_smi(field: str) -> str:
+    """Return what nvidia-smi says of the first card, "" if it says nothing; never raises."""
+    if not shutil.which("nvidia-smi"):
+        return ""
+    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    lines = found.stdout.splitlines() if found.returncode == 0 else []
+    return lines[0].strip() if lines else ""
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of driver and CUDA that a timing depends on; never raises."""
+    return {
+        "CUDA of torch": str(torch.version.cuda),
+        "driver": nvidia_smi("driver_version") or "unknown",
+        **cuda.versions(),
+    }
 
 
 def buffer_sets(bytes_per_set: int, card: Card) -> int:

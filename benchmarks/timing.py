@@ -68,7 +68,7 @@ def run(title: str, measure: Callable[[int], list[dict[str, Any]]]) -> None:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Return rows of the same keys as a table with a head line."""
-    cells = [list(rows[0]), *([_cell(v) for v in row.values()] for row in rows)]
+    cells = [list(rows[0]), *([cell(v) for v in row.values()] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
@@ -76,5 +76,5 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -90,7 +90,7 @@ class SamplingConfig(Section):
     n: int = Field(100_000, ge=100)
     tau: tuple[float, ...] = (1.0,)
     latent: Latent = "normal"
-    chunk: int = Field(8192, ge=1)
+    chunk: int | None = Field(None, ge=1)  # default: what suits the device
 
     @model_validator(mode="after")
     def _positive_tau(self) -> SamplingConfig:

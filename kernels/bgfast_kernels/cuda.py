@@ -187,6 +187,22 @@ def why_unavailable() -> str | None:
     return None
 
 
+def versions() -> dict[str, str]:
+    """Return the versions of CuPy and of the CUDA that it and the driver support.
+
+    What cannot be found out is left out; nothing is raised.
+    """
+    found: dict[str, str] = {}
+    try:
+        cupy = _cupy()
+        found["cupy"] = str(cupy.__version__)
+        found["CUDA of cupy"] = _version(cupy.cuda.runtime.runtimeGetVersion())
+        found["CUDA of the driver"] = _version(cupy.cuda.runtime.driverGetVersion())
+    except Exception:  # of CuPy, whatever it is: a version is no reason to stop
+        pass
+    return found
+
+
 def forget() -> None:
     """Forget what was found out about CuPy and what was compiled."""
     for cache in (_usable_cupy, _compiled, _stream):

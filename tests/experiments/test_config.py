@@ -98,3 +98,9 @@ def test_a_saved_schedule_is_not_scaled_again():
 
 def test_presets_exist():
     assert {"dimer", "dimer-temperatures", "double-well"} <= set(preset_names())
+
+
+def test_rows_at_once_are_left_to_the_device_unless_given():
+    default = validated(SamplingConfig, {}, "defaults")
+    assert "chunk" not in to_toml(default)
+    assert "chunk = 256" in to_toml(validated(SamplingConfig, {"chunk": 256}, "given"))

@@ -67,6 +67,16 @@ def test_a_population_of_labelled_particles_never_waits(gpu):
     assert pending.finished().log_weights.shape == (512,)
 
 
+def test_a_seed_means_the_same_rows_in_the_large_chunks_of_a_device(gpu):
+    drawn = [list(generate(flow(gpu), DoubleWell(2), 70_000, chunk=c)) for c in (None, 8192)]
+    assert [len(batches) for batches in drawn] == [2, 9]
+    (z, x), (small_z, small_x) = (
+        [torch.cat([getattr(b, name) for b in batches]) for name in ("z", "x")] for batches in drawn
+    )
+    assert torch.equal(z, small_z)
+    torch.testing.assert_close(x, small_x, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("sweeps", [0, 4])
 def test_the_partition_function_is_that_of_the_cpu(gpu, sweeps):
     settings = AnnealSettings(n_samples=2000, islands=4, sweeps=sweeps, final_sweeps=sweeps)

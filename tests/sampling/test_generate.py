@@ -8,6 +8,7 @@ import torch
 from bgfast.energies import DoubleWell, Energy
 from bgfast.flows import architecture, log_prob
 from bgfast.flows.execution import bfloat16_is_supported
+from bgfast.sampling import generate as generate_module
 from bgfast.sampling.generate import BLOCK, generate, latent_rows
 
 needs_bfloat16 = pytest.mark.skipif(
@@ -43,6 +44,17 @@ def test_one_seed_gives_the_same_samples_for_any_chunk(chunk, latent):
     assert torch.equal(parts["z"], whole["z"])
     for name in ("x", "energy", "log_w"):
         torch.testing.assert_close(parts[name], whole[name], rtol=1e-12, atol=1e-12)
+
+
+def test_the_chunk_goes_by_the_device_unless_it_is_given(monkeypatch):
+    energy = DoubleWell()
+    monkeypatch.setattr(generate_module, "_CHUNK", {"cpu": 1000, "cuda": 7})
+    for chunk, starts in ((None, [0, 1000, 2000]), (1500, [0, 1500])):
+        found = list(generate(flow(), energy, 3000, seed=7, chunk=chunk))
+        assert [batch.start for batch in found] == starts
+    monkeypatch.undo()
+    assert len(list(generate(flow(), energy, 8193))) == 2
+    assert generate_module._CHUNK["cuda"] % BLOCK == 0  # no block is drawn twice
 
 
 def test_a_draw_can_start_anywhere():
