@@ -165,9 +165,11 @@ def compare(first: dict[str, Any], second: dict[str, Any]) -> None:
     """Compare two runs of the same seed with each other, and with the reference."""
     # As text: NaN is not equal to itself.
     said = [{key: json.dumps(value) for key, value in run.items()} for run in (first, second)]
-    differ = [key for key in said[0] if key != "seconds" and said[0][key] != said[1].get(key)]
-    if differ:
+    keys = (said[0].keys() | said[1].keys()) - {"seconds"}
+    if differ := sorted(key for key in keys if said[0].get(key) != said[1].get(key)):
         raise CheckError(f"the same seed gave different {', '.join(differ)}")
+    if not first.get("agreement"):
+        raise CheckError("the runs say nothing of umbrella sampling")
     off, stderr = (first["agreement"][key] for key in ("delta_f", "stderr"))
     if not abs(off) <= min(LARGEST_ERROR, STANDARD_ERRORS * stderr):
         raise CheckError(f"F(closed) - F(open) is off by {off:.3f} +- {stderr:.3f} k_B T")

@@ -3,6 +3,7 @@
 import copy
 import importlib
 import json
+import math
 import os
 import sys
 import time
@@ -83,6 +84,9 @@ def test_one_step_can_be_done_alone(tmp_path, capsys, a_gpu, programs):
     assert gpu_checks.main([str(tmp_path / "out"), "dimer"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
     assert len(list((tmp_path / "out").iterdir())) == 3
+    log = (tmp_path / "out" / "dimer.log").read_text()
+    runs = [line for line in log.splitlines() if "run dimer --device cuda --seed 0" in line]
+    assert len({line.split("--out ")[1].split()[0] for line in runs}) == 2
 
 
 def test_what_is_run_under_the_sanitizer_exists():
@@ -132,6 +136,7 @@ def _runs(process):
         ({}, None),
         ({"seconds": {"data": 2}}, None),
         ({"delta_f": 1.1}, "different delta_f"),
+        ({"a_later_key": 1.1}, "different a_later_key"),
     ],
 )
 def test_two_runs_of_one_seed_must_say_the_same(change, message):
@@ -143,8 +148,14 @@ def test_two_runs_of_one_seed_must_say_the_same(change, message):
             gpu_checks.compare(SUMMARY, second)
 
 
-@pytest.mark.parametrize(("off", "stderr"), [(0.11, 0.2), (-0.06, 0.02)])
+@pytest.mark.parametrize(("off", "stderr"), [(0.11, 0.2), (-0.06, 0.02), (math.nan, 0.1)])
 def test_a_run_that_misses_the_reference_fails(off, stderr):
     wrong = SUMMARY | {"agreement": {"delta_f": off, "stderr": stderr}}
     with pytest.raises(gpu_checks.CheckError, match="off by"):
         gpu_checks.compare(wrong, wrong)
+
+
+def test_a_run_without_a_reference_fails():
+    alone = SUMMARY | {"agreement": None}
+    with pytest.raises(gpu_checks.CheckError, match="nothing of umbrella sampling"):
+        gpu_checks.compare(alone, alone)
