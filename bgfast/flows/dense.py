@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from bgfast.flows.dense_bfloat16 import (
     Store,
+    fused_dense,
     fused_layers,
     plain_bfloat16_dense,
     rounded_dense,
@@ -84,7 +85,8 @@ def dense(
         if not (own_path and len(x) and bfloat16_is_supported()):
             return _unfused(x, weights, biases, activation, store)
         if not tracked:
-            return fused_layers(x, weights, biases, activation, {} if store is None else store)[-1]
+            converted: Store = {} if store is None else store
+            return fused_dense(x, weights, biases, activation, converted, _rows_at_once())
     elif not own_path or (tracked and _is_small(x, weights)):
         return plain_dense(x, weights, biases, activation)
     elif not tracked:

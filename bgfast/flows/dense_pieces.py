@@ -33,17 +33,19 @@ def dense_in_pieces(
         Pieces are equal parts of ``x`` of about this size: none has just a few rows, whose products
         would round differently.
     """
-    pieces = x.tensor_split(max(1, round(len(x) / rows)))
+    n_pieces = max(1, round(len(x) / rows))
+    pieces = x.tensor_split(n_pieces) if n_pieces > 1 else (x,)
     largest = len(pieces[0])
     hidden = [x.new_empty(largest, len(weight)) for weight in weights[:-1]]
     result = x.new_empty(len(x), len(weights[-1]))
     start = 0
     for piece in pieces:
-        stop = start + len(piece)
+        n, whole = len(piece), len(piece) == largest
         for weight, bias, memory in zip(weights[:-1], biases[:-1], hidden, strict=True):
-            part = memory[: len(piece)]
+            part = memory if whole else memory[:n]
             torch.mm(piece, weight.t(), out=part)
             piece = activate(part.add_(bias))
-        torch.mm(piece, weights[-1].t(), out=result[start:stop]).add_(biases[-1])
-        start = stop
+        out = result if n_pieces == 1 else result[start : start + n]
+        torch.mm(piece, weights[-1].t(), out=out).add_(biases[-1])
+        start += n
     return result
