@@ -3,7 +3,7 @@
 Reads the folders that ``bgfast run`` left and writes ``benchmarks/results/runs.json``: the command
 line that leads to such a run, at every temperature F(closed) - F(open) of each estimator and of
 umbrella sampling, the largest deviation of the profile, the seconds of each part, and the versions.
-``python -m benchmarks.readme`` writes the table.
+What the file says of other runs stays. ``python -m benchmarks.readme`` writes the table.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = [row for path in options.runs for row in rows(path)]
     except (UserError, FileNotFoundError) as error:
         parser.error(str(error))
-    options.json.write_text(json.dumps({"rows": found}, indent=1) + "\n")
+    kept = json.loads(options.json.read_text())["rows"] if options.json.exists() else []
+    by_run = {(row["command"], row["tau"]): row for row in [*kept, *found]}
+    options.json.write_text(json.dumps({"rows": list(by_run.values())}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -137,10 +137,14 @@ def test_what_a_run_said_is_kept(tmp_path) -> None:
     folder = run_folder(tmp_path / "run", "dimer-temperatures", seed=3)
     (folder.path / "summary.json").write_text(json.dumps(summary))
     kept = tmp_path / "runs.json"
-    runs.main([str(folder.path), "--json", str(kept)])
-    assert [row["seconds"] for row in json.loads(kept.read_text())["rows"]] == [
-        {"training": 7.0}
-    ] * 2
+    older = {"command": "bgfast run other", "tau": 1.0, "seconds": {}}
+    kept.write_text(json.dumps({"rows": [older]}))
+    for _ in range(2):  # the second time what is there is replaced
+        runs.main([str(folder.path), "--json", str(kept)])
+    first, *rows = json.loads(kept.read_text())["rows"]
+    assert first == older
+    assert [row["seconds"] for row in rows] == [{"training": 7.0}] * 2
+    kept.write_text(json.dumps({"rows": rows}))
     command = "`bgfast run dimer-temperatures --seed 3`"
     assert readme.section("runs", tmp_path).splitlines()[2:] == [
         f"| {command}, tau = 2 | -1.00 ± 0.10 |  | 2.00 ± 0.10 | -3.00 ± 0.10 | 0.25 |",
