@@ -9,6 +9,7 @@ import os
 import warnings
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 QUESTIONS = ("energy", "kde", "flow", "spline", "relabelling", "samplers", "reweight")
 
@@ -48,7 +49,25 @@ def main(arguments: list[str] | None = None) -> None:
     found = machine.describe(packages, threads=threads, clock=clock)
     print(f"\n{machine.line(found)}")
     if options.json:
-        options.json.write_text(json.dumps({"machine": found, "rows": results}, indent=1) + "\n")
+        content = kept_beside(options.json, found, results)
+        options.json.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def kept_beside(path: Path, machine: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what to write: rows of other questions stay if the same machine gave them."""
+    before = json.loads(path.read_text()) if path.exists() else {"machine": {}, "rows": []}
+    shared = before["machine"].keys() & machine.keys()
+    if any(before["machine"][key] != machine[key] for key in shared):
+        return {"machine": machine, "rows": rows}
+    of_question: dict[str, list[dict[str, Any]]] = {}
+    for row in before["rows"]:
+        of_question.setdefault(row["question"], []).append(row)
+    asked = dict.fromkeys(row["question"] for row in rows)
+    of_question |= {name: [row for row in rows if row["question"] == name] for name in asked}
+    return {
+        "machine": before["machine"] | machine,
+        "rows": [row for of_one in of_question.values() for row in of_one],
+    }
 
 
 def limit_threads(requested: int | None) -> int:

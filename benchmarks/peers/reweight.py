@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,7 @@ from benchmarks.peers import same_weights as same
 from benchmarks.peers.question import Answer, Case, Contender, Question
 from bgfast.analysis.weights import WeightAccumulator
 from bgfast.energies import ParticleDimer
-from bgfast.flows import Sequential, log_weight
+from bgfast.flows import Sequential, bfloat16_conditioners, log_weight
 from bgfast.flows.execution import bfloat16_is_supported
 from bgfast.ops.dimer_reference import reference_energy
 from bgfast.sampling.generate import generate
@@ -53,17 +54,17 @@ def in_chunks(log_w: Callable[[Tensor], Any], n: int) -> float:
 
 
 def contenders(flow: Sequential, z: Tensor, n: int) -> list[Contender]:
-    def ours(flow: Sequential = flow, tolerance: float | None = None) -> Answer:
+    def ours(bfloat16: bool = False, tolerance: float | None = None) -> Answer:
         dimer = ParticleDimer()
 
         def call() -> float:
             weights = WeightAccumulator()
-            for batch in generate(flow, dimer, n, chunk=CHUNK):
+            for batch in generate(flow, dimer, n, chunk=CHUNK, bfloat16=bfloat16):
                 weights.update(batch.log_w)
             return weights.result().ess
 
         def check() -> Tensor:
-            with torch.no_grad():
+            with torch.no_grad(), bfloat16_conditioners() if bfloat16 else nullcontext():
                 x, logdet = flow(z)
             return log_weight(dimer.energy(x.double()), z, logdet)
 
@@ -154,7 +155,7 @@ def contenders(flow: Sequential, z: Tensor, n: int) -> list[Contender]:
 
     rounded = []
     if bfloat16_is_supported():
-        other = partial(ours, same.in_bfloat16(flow), 0.05)
+        other = partial(ours, bfloat16=True, tolerance=0.05)
         rounded = [Contender("bgfast, bfloat16 nets", other)]
     return [
         Contender("bgfast", ours),

@@ -114,3 +114,21 @@ def test_textbook_and_masked_networks_are_the_flow() -> None:
     wide = same.widened(step.shift, step.transformed)(x)
     narrow = step.shift(x[:, 1 - step.transformed :: 2])
     torch.testing.assert_close(wide[:, step.transformed :: 2], narrow)
+
+
+def test_a_question_asked_again_replaces_its_own_rows_on_the_same_machine(tmp_path) -> None:
+    def row(name: str, median: float) -> dict[str, object]:
+        return {"question": name, "median": median}
+
+    path = tmp_path / "peers.json"
+    machine = {"cpu": "A", "jax": "1"}
+    assert command.kept_beside(path, machine, [row("kde", 1.0)])["rows"] == [row("kde", 1.0)]
+    before = {"machine": machine, "rows": [row("kde", 1.0), row("flow", 2.0), row("flow", 3.0)]}
+    path.write_text(json.dumps(before))
+    found = command.kept_beside(path, {"cpu": "A", "zuko": "2"}, [row("flow", 4.0)])
+    assert found == {
+        "machine": {"cpu": "A", "jax": "1", "zuko": "2"},
+        "rows": [row("kde", 1.0), row("flow", 4.0)],
+    }
+    other = command.kept_beside(path, {"cpu": "B"}, [row("flow", 4.0)])
+    assert other == {"machine": {"cpu": "B"}, "rows": [row("flow", 4.0)]}

@@ -92,8 +92,23 @@ def test_the_same_seed_gives_the_same_samples(gpu):
     assert np.array_equal(first.log_w, second.log_w)
 
 
+@pytest.fixture(params=["bfloat16", "tf32"])
+def rounded(request):
+    """Draw with rounded products: by bgfast's option, or by torch's for all of float32."""
+    before = torch.get_float32_matmul_precision()
+
+    def batches(trained, coarse):
+        if request.param == "bfloat16":
+            return list(generate(trained, DoubleWell(2), 400_000, bfloat16=coarse))
+        torch.set_float32_matmul_precision("high" if coarse else "highest")
+        return list(generate(trained, DoubleWell(2), 400_000))
+
+    yield batches
+    torch.set_float32_matmul_precision(before)
+
+
 @pytest.mark.parametrize("letters", ["R2", "QN"])
-def test_conditioners_in_bfloat16_leave_weights_exact(gpu, letters):
+def test_rounded_conditioners_leave_weights_exact(gpu, letters, rounded):
     trained = architecture(letters, 2, (64,))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():  # far from the identity, so that rounding the networks matters
@@ -101,8 +116,8 @@ def test_conditioners_in_bfloat16_leave_weights_exact(gpu, letters):
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
     trained = trained.to(gpu)
     means, errors, drawn = [], [], []
-    for bfloat16 in (False, True):
-        batches = list(generate(trained, DoubleWell(2), 400_000, bfloat16=bfloat16))
+    for coarse in (False, True):
+        batches = rounded(trained, coarse)
         w = torch.cat([b.log_w for b in batches]).exp()
         means.append(w.mean().item())
         errors.append(w.std().item() / len(w) ** 0.5)
