@@ -19,7 +19,7 @@ def dense_in_pieces(
 
     Hidden activations are written over those of the piece before, which are in a core's cache
     still: no memory is taken anew. The bits are those of ``functional.linear``, which writes the
-    bias to memory first and adds the product to it; adding it afterwards takes a third of the time.
+    bias to memory first and adds the product to it; adding it afterwards is faster.
 
     Parameters
     ----------

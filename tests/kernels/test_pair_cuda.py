@@ -19,6 +19,7 @@ CASES = [
     ("lennard_jones", 2, 2, None),
     ("repulsion", 2, 38, None),
     ("lennard_jones", 3, 55, None),
+    ("lennard_jones", 3, 64, None),
     ("repulsion", 3, 3, 32),
     ("lennard_jones", 3, 38, 4),  # two passes
     ("lennard_jones", 3, 300, 8),  # several passes and tiles
