@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
 from bgfast_kernels.cpu import jit, parallel_rows
 from bgfast_kernels.kde.reflection import Walls
+from bgfast_kernels.kde.sorting import MIN_ROWS, Boxed, count, extent, histograms, in_order
 from bgfast_kernels.kde.tables import HALF_WIDTH, REACH
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int32]
-
-_MIN_ROWS = 8192  # fewest points worth a thread
-
-
-class Boxed(NamedTuple):
-    """Points in the order of their boxes.
-
-    ``start[b] : start[b + 1]`` are the points of box b. The last box holds points too far from
-    everything to interact. ``rank[i]`` is the place of point i; ``t`` holds the coordinates within
-    the boxes, in [-1, 1], in the order of the boxes.
-    """
-
-    start: Int
-    rank: Int
-    t: Float
-
-    @property
-    def n_inside(self) -> int:
-        """Number of points that lie in a box."""
-        return int(self.start[-2])
 
 
 def sort_into_boxes(query: Float, points: Float, bandwidth: float) -> tuple[Boxed, Boxed]:
@@ -52,11 +31,9 @@ def sort_into_boxes(query: Float, points: Float, bandwidth: float) -> tuple[Boxe
     reach = REACH * width
     lo = max(min(lo_q, lo_p), max(lo_q, lo_p) - reach)
     hi = min(max(hi_q, hi_p), min(hi_q, hi_p) + reach)
-    with np.errstate(over="ignore"):
-        n_boxes = max(0.0, float(np.float64(hi) - lo)) / width + 1
+    n_boxes = max(0.0, hi - lo) / width + 1
     if n_boxes <= _most_boxes(len(query) + len(points)):
-        assigned = [_lattice(x, lo, width, int(n_boxes)) for x in _unique(query, points)]
-        boxed = [_counting_sort(box, t, int(n_boxes)) for box, t in assigned]
+        boxed = [_in_lattice(x, lo, width, int(n_boxes)) for x in _unique(query, points)]
     else:
         boxed = _boxes_without_gaps(query, points, width)
     return boxed[0], boxed[-1]
@@ -88,7 +65,7 @@ def sort_between_walls(
     for x, name in zip(both, ("points",) if len(both) == 1 else ("query", "points"), strict=True):
         _checked_range(x, name)
     width = length / n_boxes
-    boxed = [_counting_sort(*_lattice(x, walls.lo, width, n_boxes), n_boxes) for x in both]
+    boxed = [_in_lattice(x, walls.lo, width, n_boxes) for x in both]
     return boxed[0], boxed[-1], 0.5 * width / bandwidth
 
 
@@ -101,27 +78,20 @@ def _unique(query: Float, points: Float) -> list[Float]:
 
 
 def _checked_range(x: Float, name: str) -> tuple[float, float]:
-    lo, hi = _range(x)
-    if not (np.isfinite(lo) and np.isfinite(hi)):
+    lo, hi = extent(x)
+    if math.isnan(lo):
         i = int(np.flatnonzero(~np.isfinite(x))[0])
         raise ValueError(f"{name} must be finite, got {x[i]} at index {i}; leave such points out")
     return lo, hi
 
 
-@jit(fastmath={"nsz", "reassoc"})  # type: ignore[untyped-decorator]
-def _range(x: Float) -> tuple[float, float]:
-    lo, hi, poison = x[0], x[0], 0.0
-    for i in range(len(x)):
-        lo = min(lo, x[i])
-        hi = max(hi, x[i])
-        poison += x[i] * 0.0  # NaN for NaN and infinity
-    return lo + poison, hi + poison
-
-
-def _lattice(x: Float, origin: float, width: float, n_boxes: int) -> tuple[Int, Float]:
-    box, t = np.empty(len(x), np.int32), np.empty(len(x))
-    parallel_rows(_assign, len(x), x, origin, 1 / width, n_boxes, box, t, min_rows=_MIN_ROWS)
-    return box, t
+def _in_lattice(x: Float, origin: float, width: float, n_boxes: int) -> Boxed:
+    box, t, found = np.empty(len(x), np.int32), np.empty(len(x)), histograms(len(x), n_boxes)
+    lattice = (origin, 1 / width, n_boxes)
+    parallel_rows(
+        _assign, len(x), x, *lattice, box, t, *found, block=found.size, min_rows=MIN_ROWS
+    )
+    return in_order(box, t, found)
 
 
 @jit
@@ -134,6 +104,8 @@ def _assign(
     n_boxes: int,
     box: Int,
     t: Float,
+    size: int,
+    counts: Int,
 ) -> None:
     for i in range(start, stop):
         y = min(max((x[i] - origin) * inverse_width, -1.0), n_boxes + 1.0)
@@ -141,6 +113,7 @@ def _assign(
         floor = min(np.floor(y), n_boxes - 1.0) if y < n_boxes + 1e-6 else np.floor(y)
         t[i] = 2.0 * (y - floor) - 1.0
         box[i] = n_boxes if floor < 0.0 or floor >= n_boxes else np.int32(floor)
+    count(start, stop, box, size, counts)
 
 
 def _boxes_without_gaps(query: Float, points: Float, width: float) -> list[Boxed]:
@@ -172,21 +145,6 @@ def _assign_sorted(x: Float, order: NDArray[np.int64], width: float, box: Int, t
 
 
 def _counting_sort(box: Int, t: Float, n_boxes: int) -> Boxed:
-    start = np.zeros(n_boxes + 2, np.int32)
-    rank, sorted_t = np.empty(len(box), np.int32), np.empty(len(box))
-    _place(box, t, start, np.zeros(n_boxes + 1, np.int32), rank, sorted_t)
-    return Boxed(start, rank, sorted_t)
-
-
-@jit
-def _place(box: Int, t: Float, start: Int, filled: Int, rank: Int, sorted_t: Float) -> None:
-    for i in range(len(box)):
-        start[box[i] + 1] += 1
-    for b in range(len(filled)):
-        start[b + 1] += start[b]
-        filled[b] = start[b]
-    for i in range(len(box)):
-        place = filled[box[i]]
-        filled[box[i]] = place + 1
-        rank[i] = place
-        sorted_t[place] = t[i]
+    found = histograms(len(box), n_boxes)
+    parallel_rows(count, len(box), box, *found, block=found.size, min_rows=MIN_ROWS)
+    return in_order(box, t, found)

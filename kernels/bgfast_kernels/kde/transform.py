@@ -17,6 +17,7 @@ from bgfast_kernels.cpu import parallel_rows
 from bgfast_kernels.kde import box_sums, far
 from bgfast_kernels.kde.boxes import has_lattice, sort_between_walls, sort_into_boxes
 from bgfast_kernels.kde.reflection import Walls, with_images
+from bgfast_kernels.kde.sorting import extent
 from bgfast_kernels.kde.tables import (
     HALF_WIDTH,
     INTERACTION,
@@ -85,38 +86,43 @@ def gauss_transform(
     ValueError
         If a target or a source is not finite, or if weights are negative or not finite.
     """
+    find = scale is None
     if scale is None:
         _check_weights(charges)
-    elif not scale_of_query and scale.any():
-        near = np.where(scale == 0, charges, 0.0)
-        sums, next_sums = _box_sums(query, points, near, bandwidth, order, walls, False)
-        far_sources = _all_sources(points, charges, scale, walls, float(scale.max()), bandwidth)
-        far.add_far_sources(sums, next_sums, query, *far_sources, bandwidth, order)
-        return sums, next_sums, np.empty(0)
-    find, no_scale = scale is None, np.zeros(len(points))
-    sums, next_sums = _box_sums(query, points, charges, bandwidth, order, walls, find)
-    if scale is None:
-        scale = np.zeros(len(query))
-        is_far = np.isnan(sums)
-        if is_far.any():
-            largest = _largest_scale(charges, walls, bandwidth)
-            p, c, _ = _all_sources(points, charges, no_scale, walls, largest, bandwidth)
-            far.find_scales(scale, is_far, query, p, c, bandwidth)
-    if scale_of_query and scale.any():
-        p, c, _ = _all_sources(points, charges, no_scale, walls, float(scale.max()), bandwidth)
-        far.far_targets(sums, next_sums, query, p, c, bandwidth, order, scale)
+        scale, scaled = np.zeros(len(query)), False
+    else:
+        scaled = extent(scale) != (0.0, 0.0)
+    near = np.where(scale == 0, charges, 0.0) if scaled and not scale_of_query else charges
+    sums, next_sums, in_doubt = _box_sums(query, points, near, bandwidth, order, walls, find)
+    if in_doubt:
+        largest = _largest_scale(charges, walls, bandwidth)
+        p, c, _ = _all_sources(points, charges, None, walls, largest, bandwidth)
+        far.find_scales(scale, np.isnan(sums), query, p, c, bandwidth)
+        scaled = True
+    if scaled:
+        result = (sums, next_sums, query)
+        of_sources = None if scale_of_query else scale
+        p, c, s = _all_sources(
+            points, charges, of_sources, walls, float(scale.max()), bandwidth
+        )
+        if scale_of_query:
+            far.far_targets(*result, p, c, bandwidth, order, scale)
+        else:
+            far.add_far_sources(*result, p, c, s, bandwidth, order)
     return sums, next_sums, scale if find else np.empty(0)
 
 
 def _all_sources(
     points: Float,
     charges: Float,
-    scale: Float,
+    scale: Float | None,
     walls: Walls | None,
     largest: float,
     bandwidth: float,
 ) -> tuple[Float, Float, Float]:
     """Return the sources and those images that matter where scales go up to ``largest``."""
+    if scale is None:
+        scale = np.zeros(len(points))
     if walls is None:
         return points, charges, scale
     return with_images(points, charges, scale, walls, far.radius(largest) * bandwidth)
@@ -131,9 +137,9 @@ def _largest_scale(weights: Float, walls: Walls | None, bandwidth: float) -> flo
 
 
 def _check_weights(weights: Float) -> None:
-    good = weights >= 0  # false for NaN, and 0 / 0 is how a zero sum arrives here
-    if not good.all():
-        i = int(np.flatnonzero(~good)[0])
+    least, _ = extent(weights)  # NaN for what is not finite: 0 / 0 is how a zero sum arrives here
+    if not least >= 0:
+        i = int(np.flatnonzero(~((weights >= 0) & np.isfinite(weights)))[0])
         raise ValueError(
             "weights must be finite and >= 0 with a positive sum; normalised to a sum of 1, "
             f"the one at index {i} is {weights[i]}"
@@ -148,8 +154,11 @@ def _box_sums(
     order: int,
     walls: Walls | None,
     find_far: bool,
-) -> tuple[Float, Float]:
-    """Return the sums of both orders by the fast transform; NaN where it is unsure, if asked."""
+) -> tuple[Float, Float, bool]:
+    """Return the sums of both orders by the fast transform, NaN where it is unsure, and if it is.
+
+    It is never unsure unless ``find_far``.
+    """
     fold = 0
     if walls is not None and has_lattice(walls, bandwidth, len(query) + len(points)):
         fold = walls.parity
@@ -162,36 +171,28 @@ def _box_sums(
         targets, sources = sort_into_boxes(query, points, bandwidth)
         half_width = HALF_WIDTH
 
-    charge = np.empty(len(points))
-    box_sums.permute(charges, sources.rank, charge)
     slot = np.empty(len(sources.start) - 2, np.int32)
     n_slots = box_sums.assign_slots(targets.start, sources.start, slot)
-    moments = np.empty((2, n_slots * TERMS))
+    moments = np.empty((2 if fold else 1, n_slots * TERMS))
     magnitude = np.zeros(len(slot) if find_far else 0)
+    heads = np.zeros((-(-sources.n_inside // box_sums.CHUNK), TERMS + 1))
     parallel_rows(
         box_sums.box_moments,
         sources.n_inside,
-        *(sources.start, sources.t, charge, slot, fold, moments, magnitude),
+        *(*sources, charges, slot, fold, moments, magnitude, heads),
+        block=box_sums.CHUNK,
         min_rows=_MIN_ROWS,
     )
+    box_sums.join(sources.start, slot, fold, heads, moments, magnitude)
 
-    value, slope = np.zeros(len(query)), np.zeros(len(query))
-    if find_far:
-        value[targets.n_inside :] = np.nan
-    boxed = (targets.start, targets.t, sources.start, sources.t, charge, slot, moments, magnitude)
+    sums, next_sums, in_doubt = np.empty(len(query)), np.empty(len(query)), np.zeros(1, np.bool_)
     table = translation_table(order, half_width).reshape(-1)
     error = box_error(half_width) / TOLERANCE if find_far else np.zeros(0)
     parallel_rows(
         box_sums.evaluate,
-        targets.n_inside,
-        *(*boxed, half_width, fold, table, error, order, value, slope),
-        min_rows=_MIN_ROWS,
-    )
-    result, next_result = np.empty(len(query)), np.empty(len(query))
-    parallel_rows(
-        box_sums.unsort,
         len(query),
-        *(targets.rank, value, slope, result, next_result),
+        *(*targets, *sources, charges, slot, moments, magnitude),
+        *(half_width, fold, table, error, order, sums, next_sums, in_doubt),
         min_rows=_MIN_ROWS,
     )
-    return result, next_result
+    return sums, next_sums, bool(in_doubt[0])

@@ -1,0 +1,159 @@
+"""Extremes and a counting sort of many numbers, in parts that threads share.
+
+How many parts depends on the numbers alone. In every box the points of a part come after those of
+the parts before it, so that the order is that of a stable sort, whoever works on which part.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bgfast_kernels.cpu import jit, parallel_rows
+from bgfast_kernels.simd import (
+    WIDTH_BYTES,
+    fill,
+    lanes_in,
+    larger,
+    load_between,
+    smaller,
+    spread,
+    store,
+)
+
+Float = NDArray[np.float64]
+Int = NDArray[np.int32]
+
+MIN_ROWS = 8192
+"""Fewest points worth a thread."""
+_LANES = WIDTH_BYTES // 8
+_PART = 4096  # fewest points worth a part
+_MOST_PARTS = 64
+_EXTENT_PART = 2**14
+
+
+class Boxed(NamedTuple):
+    """Points in the order of their boxes.
+
+    ``start[b] : start[b + 1]`` are the points of box b. The last box holds points too far from
+    everything to interact. ``order[k]`` is the point in place k; ``t`` holds the coordinates within
+    the boxes, in [-1, 1], in the order of the boxes.
+    """
+
+    start: Int
+    order: Int
+    t: Float
+
+    @property
+    def n_inside(self) -> int:
+        """Number of points that lie in a box."""
+        return int(self.start[-2])
+
+
+class Histograms(NamedTuple):
+    """How many points of each part, ``size`` points long, lie in each box."""
+
+    size: int
+    counts: Int
+
+
+def extent(x: Float) -> tuple[float, float]:
+    """Return the least and the greatest number; NaN twice if one is not finite, 0 for none."""
+    if len(x) == 0:
+        return 0.0, 0.0
+    parts = -(-len(x) // _EXTENT_PART)
+    found = np.empty((3, parts * _LANES))
+    parallel_rows(
+        _extremes, len(x), x, *found, block=_EXTENT_PART, min_rows=_EXTENT_PART
+    )
+    lo, hi = _reduce(*found)
+    return lo, hi
+
+
+@jit
+def _extremes(start: int, stop: int, x: Float, low: Float, high: Float, poison: Float) -> None:
+    for first in range(start, stop, _EXTENT_PART):
+        least = greatest = one = spread(x, first)
+        zero = fill(x, 0.0)
+        bad = zero
+        last = min(first + _EXTENT_PART, stop)
+        for i in range(first, last, lanes_in(x)):
+            given = load_between(x, i, 0, last - i, one)
+            least = smaller(least, given)
+            greatest = larger(greatest, given)
+            bad = bad + given * zero  # NaN for NaN and infinity
+        to = first // _EXTENT_PART * _LANES
+        store(low, to, least)
+        store(high, to, greatest)
+        store(poison, to, bad)
+
+
+@jit
+def _reduce(low: Float, high: Float, poison: Float) -> tuple[float, float]:
+    lo, hi, bad = low[0], high[0], 0.0
+    for i in range(len(low)):
+        lo = min(lo, low[i])
+        hi = max(hi, high[i])
+        bad += poison[i]
+    return lo + bad, hi + bad
+
+
+def histograms(n: int, n_boxes: int) -> Histograms:
+    """Return empty histograms of ``n`` points, which together are no larger than the points."""
+    parts = max(1, min(_MOST_PARTS, n // _PART, n // (4 * n_boxes)))
+    size = max(1, -(-n // parts))
+    return Histograms(size, np.zeros((max(1, -(-n // size)), n_boxes + 1), np.int32))
+
+
+@jit
+def count(start: int, stop: int, box: Int, size: int, counts: Int) -> None:
+    """Count the points of some parts in each box."""
+    for first in range(start, stop, size):
+        mine = counts[first // size]
+        for i in range(first, min(first + size, stop)):
+            mine[box[i]] += 1
+
+
+def in_order(box: Int, t: Float, found: Histograms) -> Boxed:
+    """Sort points by their box; ``found`` holds how many there are and is used up."""
+    start = np.empty(found.counts.shape[1] + 1, np.int32)
+    _find_places(found.counts, start)
+    order, sorted_t = np.empty(len(box), np.int32), np.empty(len(box))
+    arguments: tuple[Any, ...] = (box, t, *found, order, sorted_t)
+    parallel_rows(_place, len(box), *arguments, block=found.size, min_rows=_PART)
+    return Boxed(start, order, sorted_t)
+
+
+@jit
+def _find_places(counts: Int, start: Int) -> None:
+    """Replace the counts by where the first point of a part goes in each box."""
+    place = 0
+    for b in range(counts.shape[1]):
+        start[b] = place
+        for part in range(counts.shape[0]):
+            n = counts[part, b]
+            counts[part, b] = place
+            place += n
+    start[counts.shape[1]] = place
+
+
+@jit
+def _place(
+    start: int,
+    stop: int,
+    box: Int,
+    t: Float,
+    size: int,
+    places: Int,
+    order: Int,
+    sorted_t: Float,
+) -> None:
+    for first in range(start, stop, size):
+        mine = places[first // size]
+        for i in range(first, min(first + size, stop)):
+            place = mine[box[i]]
+            mine[box[i]] = place + 1
+            order[place] = i
+            sorted_t[place] = t[i]
