@@ -21,7 +21,25 @@ CHUNK = 1024
 
 _DIRECT_PAIRS = 24  # up to here summing the pairs of two boxes beats translating moments
 _OUTPUTS = 2 * TERMS
-_TILE = 256  # targets evaluated before they are written where they belong
+
+
+@jit
+def unsort(
+    start: int,
+    stop: int,
+    rank: Int,
+    value: Float,
+    slope: Float,
+    sums: Float,
+    next_sums: Float,
+) -> None:
+    """Put what :func:`evaluate` found in the order of the targets.
+
+    Threads that wrote it there themselves would wait for each other's cache lines.
+    """
+    for i in range(start, stop):
+        sums[i] = value[rank[i]]
+        next_sums[i] = slope[rank[i]]
 
 
 @jit
@@ -50,9 +68,8 @@ def box_moments(
     start: int,
     stop: int,
     box_start: Int,
-    order: Int,
     t: Float,
-    charges: Float,
+    charge: Float,
     slot: Int,
     fold: int,
     moments: Float,
@@ -76,13 +93,13 @@ def box_moments(
             begins = box_start[b] == i0
             if slot[b] >= 0:
                 row = _row(moments, 0, slot[b]) if begins else head
-                _sum_moments(order[i0:i1], t[i0:i1], charges, row)
+                _sum_moments(t[i0:i1], charge[i0:i1], row)
                 if begins and fold != 0:
                     _mirror(moments, slot[b], fold)
             if len(magnitude):
                 total = 0.0
                 for i in range(i0, i1):
-                    total += abs(charges[order[i]])
+                    total += abs(charge[i])
                 if begins:
                     magnitude[b] = total
                 else:
@@ -124,7 +141,7 @@ def _mirror(moments: Float, slot: int, fold: int) -> None:
 
 
 @jit(fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
-def _sum_moments(order: Int, t: Float, charges: Float, row: Float) -> None:
+def _sum_moments(t: Float, charge: Float, row: Float) -> None:
     m0 = m1 = m2 = m3 = m4 = m5 = m6 = m7 = 0.0
     m8 = m9 = m10 = m11 = m12 = m13 = m14 = m15 = 0.0
     for i in range(len(t)):
@@ -132,7 +149,7 @@ def _sum_moments(order: Int, t: Float, charges: Float, row: Float) -> None:
         x2 = x * x
         x4 = x2 * x2
         x8 = x4 * x4
-        c0 = charges[order[i]]
+        c0 = charge[i]
         c1 = c0 * x
         c2 = c0 * x2
         c3 = c1 * x2
@@ -167,12 +184,10 @@ def evaluate(
     start: int,
     stop: int,
     target_start: Int,
-    target_order: Int,
     target_t: Float,
     source_start: Int,
-    source_order: Int,
     source_t: Float,
-    charges: Float,
+    charge: Float,
     slot: Int,
     moments: Float,
     magnitude: Float,
@@ -181,8 +196,8 @@ def evaluate(
     table: Float,
     error: Float,
     order: int,
-    sums: Float,
-    next_sums: Float,
+    values: Float,
+    slopes: Float,
     in_doubt: Bool,
 ) -> None:
     """Write the sums of both orders at the targets in some places; NaN where they are in doubt.
@@ -193,7 +208,6 @@ def evaluate(
     """
     n_boxes = len(slot)
     local = np.empty(_OUTPUTS)
-    values, slopes = np.empty(_TILE), np.empty(_TILE)
     b, i0 = _box_at(target_start, start), start
     while i0 < stop:
         while target_start[b + 1] <= i0:
@@ -207,22 +221,19 @@ def evaluate(
             expanded = _collect(b, n, source_start, slot, moments, fold, table, local)
             if len(error):
                 bound = _error_bound(b, n_boxes, fold, error, magnitude)
-        for first in range(i0, end, _TILE):
-            last = min(first + _TILE, end)
-            t, value, slope = target_t[first:last], values[: last - first], slopes[: last - first]
-            value[:] = 0.0
-            slope[:] = 0.0
-            if inside and n <= _DIRECT_PAIRS:
-                sources = (source_start, source_order, source_t, charges)
-                _add_pairs(b, n, t, sources, half_width, fold, table, order, value, slope)
-            if expanded:
-                _add_polynomials(local, t, value, slope)
-            for i in range(last - first):
-                if len(error) and not value[i] > bound:
+        t, value, slope = target_t[i0:end], values[i0:end], slopes[i0:end]
+        value[:] = 0.0
+        slope[:] = 0.0
+        if inside and n <= _DIRECT_PAIRS:
+            sources = (source_start, source_t, charge)
+            _add_pairs(b, n, t, sources, half_width, fold, table, order, value, slope)
+        if expanded:
+            _add_polynomials(local, t, value, slope)
+        if len(error):
+            for i in range(len(value)):
+                if not value[i] > bound:
                     value[i] = np.nan
                     in_doubt[0] = True
-                sums[target_order[first + i]] = value[i]
-                next_sums[target_order[first + i]] = slope[i]
         i0 = end
 
 
@@ -261,7 +272,7 @@ def _add_pairs(
     b: int,
     n: int,
     t: Float,
-    sources: tuple[Int, Int, Float, Float],
+    sources: tuple[Int, Float, Float],
     half_width: float,
     fold: int,
     table: Float,
@@ -270,7 +281,7 @@ def _add_pairs(
     slope: Float,
 ) -> None:
     """Add what boxes of few sources contribute to the ``n`` targets in box b, pair by pair."""
-    start, source_order, source_t, charges = sources
+    start, source_t, charge = sources
     near = _near(table)
     for cell in range(b - near, b + near + 1):
         s, side = _box_of(cell, len(start) - 2, fold)
@@ -282,7 +293,7 @@ def _add_pairs(
             for j in range(start[s], start[s + 1]):
                 u = gap + half_width * (t[i] - side * source_t[j])
                 lower, upper = far.kernel_pair(u, order)
-                weight = sign * charges[source_order[j]] * math.exp(-0.5 * u * u)
+                weight = sign * charge[j] * math.exp(-0.5 * u * u)
                 value[i] += weight * lower
                 slope[i] += weight * upper
 

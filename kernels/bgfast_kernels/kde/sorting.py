@@ -38,13 +38,14 @@ class Boxed(NamedTuple):
     """Points in the order of their boxes.
 
     ``start[b] : start[b + 1]`` are the points of box b. The last box holds points too far from
-    everything to interact. ``order[k]`` is the point in place k; ``t`` holds the coordinates within
-    the boxes, in [-1, 1], in the order of the boxes.
+    everything to interact. ``rank[i]`` is the place of point i; ``t`` holds the coordinates within
+    the boxes, in [-1, 1], and ``charge`` the charges, if any, in the order of the boxes.
     """
 
     start: Int
-    order: Int
+    rank: Int
     t: Float
+    charge: Float
 
     @property
     def n_inside(self) -> int:
@@ -65,9 +66,7 @@ def extent(x: Float) -> tuple[float, float]:
         return 0.0, 0.0
     parts = -(-len(x) // _EXTENT_PART)
     found = np.empty((3, parts * _LANES))
-    parallel_rows(
-        _extremes, len(x), x, *found, block=_EXTENT_PART, min_rows=_EXTENT_PART
-    )
+    parallel_rows(_extremes, len(x), x, *found, block=_EXTENT_PART, min_rows=_EXTENT_PART)
     lo, hi = _reduce(*found)
     return lo, hi
 
@@ -116,14 +115,14 @@ def count(start: int, stop: int, box: Int, size: int, counts: Int) -> None:
             mine[box[i]] += 1
 
 
-def in_order(box: Int, t: Float, found: Histograms) -> Boxed:
+def in_order(box: Int, t: Float, charges: Float, found: Histograms) -> Boxed:
     """Sort points by their box; ``found`` holds how many there are and is used up."""
     start = np.empty(found.counts.shape[1] + 1, np.int32)
     _find_places(found.counts, start)
-    order, sorted_t = np.empty(len(box), np.int32), np.empty(len(box))
-    arguments: tuple[Any, ...] = (box, t, *found, order, sorted_t)
-    parallel_rows(_place, len(box), *arguments, block=found.size, min_rows=_PART)
-    return Boxed(start, order, sorted_t)
+    boxed = Boxed(start, np.empty(len(box), np.int32), np.empty(len(t)), np.empty(len(charges)))
+    arguments: tuple[Any, ...] = (box, t, charges, *found, *boxed[1:])
+    parallel_rows(_place, len(box), *arguments, block=found.size, min_rows=MIN_ROWS)
+    return boxed
 
 
 @jit
@@ -145,15 +144,19 @@ def _place(
     stop: int,
     box: Int,
     t: Float,
+    charges: Float,
     size: int,
     places: Int,
-    order: Int,
+    rank: Int,
     sorted_t: Float,
+    sorted_charges: Float,
 ) -> None:
     for first in range(start, stop, size):
         mine = places[first // size]
         for i in range(first, min(first + size, stop)):
             place = mine[box[i]]
             mine[box[i]] = place + 1
-            order[place] = i
+            rank[i] = place
             sorted_t[place] = t[i]
+            if len(charges):
+                sorted_charges[place] = charges[i]

@@ -17,7 +17,7 @@ from bgfast_kernels.cpu import parallel_rows
 from bgfast_kernels.kde import box_sums, far
 from bgfast_kernels.kde.boxes import has_lattice, sort_between_walls, sort_into_boxes
 from bgfast_kernels.kde.reflection import Walls, with_images
-from bgfast_kernels.kde.sorting import extent
+from bgfast_kernels.kde.sorting import MIN_ROWS, extent
 from bgfast_kernels.kde.tables import (
     HALF_WIDTH,
     INTERACTION,
@@ -102,9 +102,7 @@ def gauss_transform(
     if scaled:
         result = (sums, next_sums, query)
         of_sources = None if scale_of_query else scale
-        p, c, s = _all_sources(
-            points, charges, of_sources, walls, float(scale.max()), bandwidth
-        )
+        p, c, s = _all_sources(points, charges, of_sources, walls, float(scale.max()), bandwidth)
         if scale_of_query:
             far.far_targets(*result, p, c, bandwidth, order, scale)
         else:
@@ -162,13 +160,13 @@ def _box_sums(
     fold = 0
     if walls is not None and has_lattice(walls, bandwidth, len(query) + len(points)):
         fold = walls.parity
-        targets, sources, half_width = sort_between_walls(query, points, bandwidth, walls)
+        targets, sources, half_width = sort_between_walls(query, points, charges, bandwidth, walls)
     else:
         if walls is not None:
             points, charges, _ = with_images(
                 points, charges, np.zeros(len(points)), walls, INTERACTION * bandwidth
             )
-        targets, sources = sort_into_boxes(query, points, bandwidth)
+        targets, sources = sort_into_boxes(query, points, charges, bandwidth)
         half_width = HALF_WIDTH
 
     slot = np.empty(len(sources.start) - 2, np.int32)
@@ -179,20 +177,27 @@ def _box_sums(
     parallel_rows(
         box_sums.box_moments,
         sources.n_inside,
-        *(*sources, charges, slot, fold, moments, magnitude, heads),
+        *(sources.start, sources.t, sources.charge, slot, fold, moments, magnitude, heads),
         block=box_sums.CHUNK,
         min_rows=_MIN_ROWS,
     )
     box_sums.join(sources.start, slot, fold, heads, moments, magnitude)
 
-    sums, next_sums, in_doubt = np.empty(len(query)), np.empty(len(query)), np.zeros(1, np.bool_)
+    value, slope, in_doubt = np.empty(len(query)), np.empty(len(query)), np.zeros(1, np.bool_)
     table = translation_table(order, half_width).reshape(-1)
     error = box_error(half_width) / TOLERANCE if find_far else np.zeros(0)
     parallel_rows(
         box_sums.evaluate,
         len(query),
-        *(*targets, *sources, charges, slot, moments, magnitude),
-        *(half_width, fold, table, error, order, sums, next_sums, in_doubt),
+        *(targets.start, targets.t, sources.start, sources.t, sources.charge),
+        *(slot, moments, magnitude, half_width, fold, table, error, order, value, slope, in_doubt),
         min_rows=_MIN_ROWS,
+    )
+    sums, next_sums = np.empty(len(query)), np.empty(len(query))
+    parallel_rows(
+        box_sums.unsort,
+        len(query),
+        *(targets.rank, value, slope, sums, next_sums),
+        min_rows=MIN_ROWS,
     )
     return sums, next_sums, bool(in_doubt[0])
