@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from bgfast_kernels.kde.sorting import extent
 from torch import Tensor
 
 from bgfast.ops.backend import select_backend
@@ -207,7 +208,7 @@ def _check_inside(x: Tensor, lo: float, hi: float, name: str) -> Tensor:
         inside = (extremes.min >= lo) & (extremes.max <= hi)
         return torch.where(inside, 0.0, torch.nan).to(x.dtype)
     if x.numel():
-        least, most = (float(v) for v in x.aminmax())
+        least, most = extent(x.detach().double().contiguous().numpy())
         if not (lo <= least and most <= hi):  # true for NaN
             raise ValueError(
                 f"{name} must lie within the bounds [{lo}, {hi}], got values from {least} to {most}"

@@ -116,18 +116,19 @@ def _assign(
     size: int,
     counts: Int,
 ) -> None:
-    last = n_boxes - 1.0
-    for i in range(start, stop):  # written so that it becomes vector instructions
-        y = (x[i] - origin) * inverse_width
+    # From 0, and without branches: so it becomes vector instructions.
+    given, to_box, to_t = x[start:stop], box[start:stop], t[start:stop]
+    last, top, edge = n_boxes - 1.0, n_boxes + 1.0, n_boxes + 1e-6
+    for i in range(len(given)):
+        y = (given[i] - origin) * inverse_width
         y = y if y > -1.0 else -1.0
-        y = y if y < n_boxes + 1.0 else n_boxes + 1.0
+        y = y if y < top else top
         floor = np.floor(y)
         # The end itself, and what rounding puts behind it, belongs to the last box.
-        if y < n_boxes + 1e-6:
-            floor = floor if floor < last else last
-        t[i] = 2.0 * (y - floor) - 1.0
-        outside = floor < 0.0 or floor > last
-        box[i] = np.int32(n_boxes if outside else floor)
+        floor = last if (y < edge) & (floor > last) else floor
+        to_t[i] = 2.0 * (y - floor) - 1.0
+        floor = last + 1.0 if (floor < 0.0) | (floor > last) else floor
+        to_box[i] = np.int32(floor)
     count(start, stop, box, size, counts)
 
 

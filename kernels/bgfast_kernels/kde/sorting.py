@@ -112,7 +112,7 @@ def count(start: int, stop: int, box: Int, size: int, counts: Int) -> None:
     for first in range(start, stop, size):
         mine = counts[first // size]
         for i in range(first, min(first + size, stop)):
-            mine[box[i]] += 1
+            mine[np.uint32(box[i])] += 1  # unsigned: none counts from the end
 
 
 def in_order(box: Int, t: Float, charges: Float, found: Histograms) -> Boxed:
@@ -154,8 +154,9 @@ def _place(
     for first in range(start, stop, size):
         mine = places[first // size]
         for i in range(first, min(first + size, stop)):
-            place = mine[box[i]]
-            mine[box[i]] = place + 1
+            b = np.uint32(box[i])
+            place = np.uint32(mine[b])
+            mine[b] += 1
             rank[i] = place
             sorted_t[place] = t[i]
             if len(charges):
