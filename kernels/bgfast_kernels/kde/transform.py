@@ -31,7 +31,7 @@ Float = NDArray[np.float64]
 TOLERANCE = 1e-9
 """Relative error of a density above which the sum is taken directly instead."""
 
-_MIN_ROWS = 2048  # fewest points worth a thread
+_BOX_IN_ROWS = 64  # as many targets as take as long to evaluate as a box takes besides them
 
 
 def gauss_transform(
@@ -179,19 +179,21 @@ def _box_sums(
         sources.n_inside,
         *(sources.start, sources.t, sources.charge, slot, fold, moments, magnitude, heads),
         block=box_sums.CHUNK,
-        min_rows=_MIN_ROWS,
+        min_rows=MIN_ROWS,
     )
     box_sums.join(sources.start, slot, fold, heads, moments, magnitude)
 
     value, slope, in_doubt = np.empty(len(query)), np.empty(len(query)), np.zeros(1, np.bool_)
     table = translation_table(order, half_width).reshape(-1)
     error = box_error(half_width) / TOLERANCE if find_far else np.zeros(0)
+    # Fewer targets are worth a thread if there are more boxes.
+    work = len(query) + _BOX_IN_ROWS * len(slot)
     parallel_rows(
         box_sums.evaluate,
         len(query),
         *(targets.start, targets.t, sources.start, sources.t, sources.charge),
         *(slot, moments, magnitude, half_width, fold, table, error, order, value, slope, in_doubt),
-        min_rows=_MIN_ROWS,
+        min_rows=1 + MIN_ROWS * len(query) // work,
     )
     sums, next_sums = np.empty(len(query)), np.empty(len(query))
     parallel_rows(
