@@ -1,4 +1,4 @@
-"""The kernels of the fast transform: moments of source boxes, sums at the targets of a box."""
+"""Sums at the targets of a box, from the moments or the single charges of the boxes near it."""
 
 from __future__ import annotations
 
@@ -10,173 +10,14 @@ from numpy.typing import NDArray
 from bgfast_kernels import simd
 from bgfast_kernels.cpu import jit
 from bgfast_kernels.kde import far
+from bgfast_kernels.kde.moments import DIRECT_PAIRS, box_at, moments_of
 from bgfast_kernels.kde.tables import TERMS
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int32]
 Bool = NDArray[np.bool_]
 
-CHUNK = 1024
-"""How many sources are summed in one go."""
-
-_DIRECT_PAIRS = 24  # up to here summing the pairs of two boxes beats translating moments
 _OUTPUTS = 2 * TERMS
-
-
-@jit
-def unsort(
-    start: int,
-    stop: int,
-    rank: Int,
-    value: Float,
-    slope: Float,
-    sums: Float,
-    next_sums: Float,
-) -> None:
-    """Put what :func:`evaluate` found in the order of the targets.
-
-    Threads that wrote it there themselves would wait for each other's cache lines.
-    """
-    for i in range(start, stop):
-        sums[i] = value[rank[i]]
-        next_sums[i] = slope[rank[i]]
-
-
-@jit
-def assign_slots(target_start: Int, source_start: Int, slot: Int) -> int:
-    """Write the row of each box in the moments, -1 for boxes without; return how many rows."""
-    most_targets = 0
-    for b in range(len(slot)):
-        most_targets = max(most_targets, target_start[b + 1] - target_start[b])
-    n_slots = 0
-    for b in range(len(slot)):
-        slot[b] = -1
-        if (source_start[b + 1] - source_start[b]) * most_targets > _DIRECT_PAIRS:
-            slot[b] = n_slots
-            n_slots += 1
-    return n_slots
-
-
-@jit
-def _box_at(box_start: Int, place: int) -> int:
-    """Return the box that holds the point in a place."""
-    return int(np.searchsorted(box_start, place, side="right")) - 1
-
-
-@jit
-def box_moments(
-    start: int,
-    stop: int,
-    box_start: Int,
-    t: Float,
-    charge: Float,
-    slot: Int,
-    fold: int,
-    moments: Float,
-    magnitude: Float,
-    heads: Float,
-) -> None:
-    """Write the moments ``sum_j c_j t_j^k`` of boxes, and of their mirror images.
-
-    Also the sum of the absolute charges, unless ``magnitude`` is empty. Sources in the places
-    ``start <= i < stop`` are summed by chunks, wherever boxes begin: what a chunk has of a box that
-    begins before it goes to ``heads``, for :func:`join` to add.
-    """
-    for chunk in range(start, stop, CHUNK):
-        end = min(chunk + CHUNK, stop)
-        head = heads[chunk // CHUNK]
-        b, i0 = _box_at(box_start, chunk), chunk
-        while i0 < end:
-            while box_start[b + 1] <= i0:
-                b += 1
-            i1 = min(box_start[b + 1], end)
-            begins = box_start[b] == i0
-            if slot[b] >= 0:
-                row = _row(moments, 0, slot[b]) if begins else head
-                _sum_moments(t[i0:i1], charge[i0:i1], row)
-                if begins and fold != 0:
-                    _mirror(moments, slot[b], fold)
-            if len(magnitude):
-                total = 0.0
-                for i in range(i0, i1):
-                    total += abs(charge[i])
-                if begins:
-                    magnitude[b] = total
-                else:
-                    head[TERMS] = total
-            i0 = i1
-
-
-@jit
-def join(
-    box_start: Int, slot: Int, fold: int, heads: Float, moments: Float, magnitude: Float
-) -> None:
-    """Add to the boxes what :func:`box_moments` found behind the ends of their first chunks."""
-    for chunk in range(1, len(heads)):
-        b = _box_at(box_start, chunk * CHUNK)
-        if box_start[b] == chunk * CHUNK:
-            continue
-        if slot[b] >= 0:
-            row = _row(moments, 0, slot[b])
-            for k in range(TERMS):
-                row[k] += heads[chunk, k]
-            if fold != 0:
-                _mirror(moments, slot[b], fold)
-        if len(magnitude):
-            magnitude[b] += heads[chunk, TERMS]
-
-
-@jit
-def _row(moments: Float, side: int, slot: int) -> Float:
-    """Return the moments of a box, or of its mirror image (``side`` 1)."""
-    row: Float = moments[side, slot * TERMS : (slot + 1) * TERMS]
-    return row
-
-
-@jit
-def _mirror(moments: Float, slot: int, fold: int) -> None:
-    row, mirrored = _row(moments, 0, slot), _row(moments, 1, slot)
-    for k in range(TERMS):
-        mirrored[k] = fold * row[k] if k % 2 == 0 else -fold * row[k]
-
-
-@jit(fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
-def _sum_moments(t: Float, charge: Float, row: Float) -> None:
-    m0 = m1 = m2 = m3 = m4 = m5 = m6 = m7 = 0.0
-    m8 = m9 = m10 = m11 = m12 = m13 = m14 = m15 = 0.0
-    for i in range(len(t)):
-        x = t[i]
-        x2 = x * x
-        x4 = x2 * x2
-        x8 = x4 * x4
-        c0 = charge[i]
-        c1 = c0 * x
-        c2 = c0 * x2
-        c3 = c1 * x2
-        c4 = c0 * x4
-        c5 = c1 * x4
-        c6 = c2 * x4
-        c7 = c3 * x4
-        m0 += c0
-        m1 += c1
-        m2 += c2
-        m3 += c3
-        m4 += c4
-        m5 += c5
-        m6 += c6
-        m7 += c7
-        m8 += c0 * x8
-        m9 += c1 * x8
-        m10 += c2 * x8
-        m11 += c3 * x8
-        m12 += c4 * x8
-        m13 += c5 * x8
-        m14 += c6 * x8
-        m15 += c7 * x8
-    row[0], row[1], row[2], row[3] = m0, m1, m2, m3
-    row[4], row[5], row[6], row[7] = m4, m5, m6, m7
-    row[8], row[9], row[10], row[11] = m8, m9, m10, m11
-    row[12], row[13], row[14], row[15] = m12, m13, m14, m15
 
 
 @jit
@@ -208,7 +49,7 @@ def evaluate(
     """
     n_boxes = len(slot)
     local = np.empty(_OUTPUTS)
-    b, i0 = _box_at(target_start, start), start
+    b, i0 = box_at(target_start, start), start
     while i0 < stop:
         while target_start[b + 1] <= i0:
             b += 1
@@ -224,7 +65,7 @@ def evaluate(
         t, value, slope = target_t[i0:end], values[i0:end], slopes[i0:end]
         value[:] = 0.0
         slope[:] = 0.0
-        if inside and n <= _DIRECT_PAIRS:
+        if inside and n <= DIRECT_PAIRS:
             sources = (source_start, source_t, charge)
             _add_pairs(b, n, t, sources, half_width, fold, table, order, value, slope)
         if expanded:
@@ -235,6 +76,25 @@ def evaluate(
                     value[i] = np.nan
                     in_doubt[0] = True
         i0 = end
+
+
+@jit
+def unsort(
+    start: int,
+    stop: int,
+    rank: Int,
+    value: Float,
+    slope: Float,
+    sums: Float,
+    next_sums: Float,
+) -> None:
+    """Put what :func:`evaluate` found in the order of the targets.
+
+    Threads that wrote it there themselves would wait for each other's cache lines.
+    """
+    for i in range(start, stop):
+        sums[i] = value[rank[i]]
+        next_sums[i] = slope[rank[i]]
 
 
 @jit
@@ -260,9 +120,9 @@ def _collect(
     local[:] = 0.0
     for cell in range(b - near, b + near + 1):
         s, side = _box_of(cell, len(slot), fold)
-        if s >= 0 and n * (source_start[s + 1] - source_start[s]) > _DIRECT_PAIRS:
+        if s >= 0 and n * (source_start[s + 1] - source_start[s]) > DIRECT_PAIRS:
             expanded = True
-            source = _row(moments, 0 if side > 0 else 1, slot[s])
+            source = moments_of(moments, 0 if side > 0 else 1, slot[s])
             _translate(source, table, (b - cell + near) * TERMS * _OUTPUTS, local)
     return expanded
 
@@ -285,7 +145,7 @@ def _add_pairs(
     near = _near(table)
     for cell in range(b - near, b + near + 1):
         s, side = _box_of(cell, len(start) - 2, fold)
-        if s < 0 or n * (start[s + 1] - start[s]) > _DIRECT_PAIRS:
+        if s < 0 or n * (start[s + 1] - start[s]) > DIRECT_PAIRS:
             continue
         gap = 2.0 * half_width * (b - cell)
         sign = 1 if side > 0 else fold

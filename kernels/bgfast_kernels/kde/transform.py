@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgfast_kernels.cpu import parallel_rows
-from bgfast_kernels.kde import box_sums, far
+from bgfast_kernels.kde import box_sums, far, moments
 from bgfast_kernels.kde.boxes import has_lattice, sort_between_walls, sort_into_boxes
 from bgfast_kernels.kde.reflection import Walls, with_images
 from bgfast_kernels.kde.sorting import MIN_ROWS, extent
@@ -170,18 +170,18 @@ def _box_sums(
         half_width = HALF_WIDTH
 
     slot = np.empty(len(sources.start) - 2, np.int32)
-    n_slots = box_sums.assign_slots(targets.start, sources.start, slot)
-    moments = np.empty((2 if fold else 1, n_slots * TERMS))
+    n_slots = moments.assign_slots(targets.start, sources.start, slot)
+    expansions = np.empty((2 if fold else 1, n_slots * TERMS))
     magnitude = np.zeros(len(slot) if find_far else 0)
-    heads = np.zeros((-(-sources.n_inside // box_sums.CHUNK), TERMS + 1))
+    heads = np.zeros((-(-sources.n_inside // moments.CHUNK), TERMS + 1))
     parallel_rows(
-        box_sums.box_moments,
+        moments.box_moments,
         sources.n_inside,
-        *(sources.start, sources.t, sources.charge, slot, fold, moments, magnitude, heads),
-        block=box_sums.CHUNK,
+        *(sources.start, sources.t, sources.charge, slot, fold, expansions, magnitude, heads),
+        block=moments.CHUNK,
         min_rows=MIN_ROWS,
     )
-    box_sums.join(sources.start, slot, fold, heads, moments, magnitude)
+    moments.join(sources.start, slot, fold, heads, expansions, magnitude)
 
     value, slope, in_doubt = np.empty(len(query)), np.empty(len(query)), np.zeros(1, np.bool_)
     table = translation_table(order, half_width).reshape(-1)
@@ -192,7 +192,8 @@ def _box_sums(
         box_sums.evaluate,
         len(query),
         *(targets.start, targets.t, sources.start, sources.t, sources.charge),
-        *(slot, moments, magnitude, half_width, fold, table, error, order, value, slope, in_doubt),
+        *(slot, expansions, magnitude, half_width, fold),
+        *(table, error, order, value, slope, in_doubt),
         min_rows=1 + MIN_ROWS * len(query) // work,
     )
     sums, next_sums = np.empty(len(query)), np.empty(len(query))
