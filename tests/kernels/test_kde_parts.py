@@ -1,0 +1,105 @@
+"""What the parts of a Gauss transform, cut at multiples of fixed sizes, make up together."""
+
+import numpy as np
+import pytest
+from bgfast_kernels import cpu
+from bgfast_kernels.kde import moments, sorting
+from bgfast_kernels.kde.reflection import Walls
+from bgfast_kernels.kde.tables import TERMS
+from bgfast_kernels.kde.transform import gauss_transform
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request):
+    cpu.set_threads(request.param)
+    yield
+    cpu.set_threads(None)
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 16_384, 16_385, 50_001])
+def test_extent_is_that_of_all_parts(n, threads):
+    x = np.random.default_rng(n).standard_normal(n)
+    assert sorting.extent(x) == (x.min(), x.max())
+    for place in {0, n // 2, n - 1}:
+        for extreme in (-100.0, 100.0):
+            y = x.copy()
+            y[place] = extreme
+            assert sorting.extent(y) == (y.min(), y.max())
+        for bad in (np.nan, np.inf, -np.inf):
+            y = x.copy()
+            y[place] = bad
+            assert np.isnan(sorting.extent(y)).all()
+
+
+@pytest.mark.parametrize("n_boxes", [1, 37, 2000, 30_000])
+def test_points_of_several_parts_are_in_the_order_of_a_stable_sort(n_boxes, threads):
+    n = 50_000
+    rng = np.random.default_rng(0)
+    box = rng.integers(0, n_boxes + 1, n).astype(np.int32)
+    t, charges = rng.standard_normal(n), rng.standard_normal(n)
+    found = sorting.histograms(n, n_boxes)
+    assert found.counts.size <= n
+    assert (len(found.counts) > 2) == (n_boxes < 4000)
+    cpu.parallel_rows(sorting.count, n, box, *found, block=found.size, min_rows=1)
+    boxed = sorting.in_order(box, t, charges, found)
+    order = np.argsort(box, kind="stable")
+    assert np.array_equal(boxed.rank[order], np.arange(n))
+    assert np.array_equal(boxed.t, t[order])
+    assert np.array_equal(boxed.charge, charges[order])
+    assert np.array_equal(boxed.start, np.searchsorted(box[order], np.arange(n_boxes + 2)))
+    assert boxed.n_inside == (box < n_boxes).sum()
+
+
+@pytest.mark.parametrize("fold", [0, 1, -1])
+def test_moments_of_boxes_that_span_chunks(fold, threads):
+    sizes = np.array([3, 0, moments.CHUNK - 3, 2500, 1, 0, 700, 0, 40_000, 5, 0])
+    start = np.concatenate([[0], np.cumsum(sizes), [sizes.sum() + 4]]).astype(np.int32)
+    rng = np.random.default_rng(1)
+    t, charge = rng.uniform(-1, 1, start[-1]), rng.standard_normal(start[-1])
+    slot = np.array([0, -1, 1, 2, -1, -1, -1, -1, 3, 4, -1], np.int32)
+    found, magnitude = np.full((2, 5 * TERMS), np.nan), np.zeros(len(sizes))
+    inside = int(start[-2])
+    heads = np.zeros((-(-inside // moments.CHUNK), TERMS + 1))
+    arguments = (start, t, charge, slot, fold, found, magnitude, heads)
+    cpu.parallel_rows(
+        moments.box_moments, inside, *arguments, block=moments.CHUNK, min_rows=moments.CHUNK
+    )
+    moments.join(start, slot, fold, heads, found, magnitude)
+    powers = np.arange(TERMS)
+    for b, s in enumerate(slot):
+        here = slice(start[b], start[b + 1])
+        assert magnitude[b] == pytest.approx(np.abs(charge[here]).sum(), rel=1e-12)
+        if s >= 0:
+            expected = charge[here] @ t[here, None] ** powers
+            row, mirrored = found[:, s * TERMS : (s + 1) * TERMS]
+            np.testing.assert_allclose(row, expected, rtol=0, atol=1e-12 * magnitude[b])
+            if fold:
+                assert np.array_equal(mirrored, fold * (-1.0) ** powers * row)
+
+
+@pytest.mark.parametrize("walls", [None, Walls(-5.0, 5.0, 1), Walls(-5.0, 5.0, -1)])
+@pytest.mark.parametrize("bandwidth", [1e-3, 0.2])
+def test_sums_of_many_points_are_direct_sums(bandwidth, walls, threads):
+    rng = np.random.default_rng(2)
+    n = 20_000
+    x, c = rng.standard_normal(n).clip(-4.9, 4.9), rng.standard_normal(n)
+    sums, slopes, _ = gauss_transform(x, x, c, bandwidth, 0, np.zeros(n), True, walls)
+    some = rng.integers(0, n, 50)
+    expected, expected_slopes = np.zeros(50), np.zeros(50)
+    images = (
+        [(x, 1)] if walls is None else [(x, 1), (-10 - x, walls.parity), (10 - x, walls.parity)]
+    )
+    for image, sign in images:
+        u = (x[some, None] - image) / bandwidth
+        expected += sign * (np.exp(-0.5 * u**2) @ c)
+        expected_slopes += sign * ((-u * np.exp(-0.5 * u**2)) @ c)
+    scale = np.abs(c).sum()
+    np.testing.assert_allclose(sums[some], expected, rtol=0, atol=1e-12 * scale)
+    np.testing.assert_allclose(slopes[some], expected_slopes, rtol=0, atol=1e-12 * scale)
+
+
+def test_weights_that_are_not_finite_are_named():
+    x = np.linspace(0, 1, 4)
+    for bad in (np.inf, np.nan, -1.0):
+        with pytest.raises(ValueError, match=f"index 2 is {bad}"):
+            gauss_transform(x, x, np.array([0.5, 0.5, bad, 0.0]), 0.1)
