@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from bgfast_kernels import cpu
 from bgfast_kernels.kde import moments, sorting
 from bgfast_kernels.kde.reflection import Walls
 from bgfast_kernels.kde.tables import TERMS
 from bgfast_kernels.kde.transform import gauss_transform
+
+from bgfast.ops import kde_log_density
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -83,8 +86,9 @@ def test_sums_of_many_points_are_direct_sums(bandwidth, walls, threads):
     rng = np.random.default_rng(2)
     n = 20_000
     x, c = rng.standard_normal(n).clip(-4.9, 4.9), rng.standard_normal(n)
+    x[:2] = -5.0, 5.0  # on the walls
     sums, slopes, _ = gauss_transform(x, x, c, bandwidth, 0, np.zeros(n), True, walls)
-    some = rng.integers(0, n, 50)
+    some = np.append(rng.integers(0, n, 48), [0, 1])
     expected, expected_slopes = np.zeros(50), np.zeros(50)
     images = (
         [(x, 1)] if walls is None else [(x, 1), (-10 - x, walls.parity), (10 - x, walls.parity)]
@@ -103,3 +107,27 @@ def test_weights_that_are_not_finite_are_named():
     for bad in (np.inf, np.nan, -1.0):
         with pytest.raises(ValueError, match=f"index 2 is {bad}"):
             gauss_transform(x, x, np.array([0.5, 0.5, bad, 0.0]), 0.1)
+
+
+def test_same_bits_where_threads_part_amid_a_box_of_few_points():
+    rng = np.random.default_rng(3)
+    n = 6000
+    c = np.full(n, 1 / n)
+    for points_of_a_box in np.linspace(4, 7, 12):
+        x, bandwidth = rng.uniform(size=n), points_of_a_box / n / 1.5
+        found = []
+        try:
+            for threads in (1, 2, 3, 5):
+                cpu.set_threads(threads)
+                found.append(np.stack(gauss_transform(x, x, c, bandwidth)))
+        finally:
+            cpu.set_threads(None)
+        assert all(np.array_equal(f, found[0]) for f in found)
+
+
+@pytest.mark.parametrize("bandwidth", [0.1, 3.0])
+def test_what_is_no_number_is_not_within_bounds(bandwidth):
+    for bad in (np.nan, np.inf):
+        points = torch.tensor([0.2, bad, 0.3])
+        with pytest.raises(ValueError, match="points must lie within the bounds"):
+            kde_log_density(points, bandwidth, bounds=(0.0, 1.0))
