@@ -32,6 +32,7 @@ _LANES = WIDTH_BYTES // 8
 _PART = 4096  # fewest points worth a part
 _MOST_PARTS = 64
 _EXTENT_PART = 2**14
+_EXTENT_ROWS = 2**16  # fewest points worth a thread that does no more than to look at them
 
 
 class Boxed(NamedTuple):
@@ -64,11 +65,21 @@ def extent(x: Float) -> tuple[float, float]:
     """Return the least and the greatest number; NaN twice if one is not finite, 0 for none."""
     if len(x) == 0:
         return 0.0, 0.0
-    parts = -(-len(x) // _EXTENT_PART)
-    found = np.empty((3, parts * _LANES))
-    parallel_rows(_extremes, len(x), x, *found, block=_EXTENT_PART, min_rows=_EXTENT_PART)
-    lo, hi = _reduce(*found)
+    if len(x) < 2 * _EXTENT_ROWS:
+        lo, hi = _extent(x)
+    else:
+        found = np.empty((3, -(-len(x) // _EXTENT_PART) * _LANES))
+        arguments = (_extremes, len(x), x, *found)
+        parallel_rows(*arguments, block=_EXTENT_PART, min_rows=_EXTENT_ROWS)
+        lo, hi = _reduce(*found)
     return lo, hi
+
+
+@jit
+def _extent(x: Float) -> tuple[float, float]:
+    found = np.empty((3, -(-len(x) // _EXTENT_PART) * _LANES))
+    _extremes(0, len(x), x, found[0], found[1], found[2])
+    return _reduce(found[0], found[1], found[2])
 
 
 @jit
