@@ -2,8 +2,9 @@
 
 Sources and targets are sorted into boxes. The charges of a source box become TERMS moments; a
 target box collects, from each box near it, a polynomial in the coordinate of its targets
-(:mod:`bgfast_kernels.kde.tables`), or, where two boxes hold few points, the sum itself. Each target
-box is worked on by one thread, so the bits do not depend on the number of threads.
+(:mod:`bgfast_kernels.kde.tables`), or, where two boxes hold few points, the sum itself. Threads
+share points sorted, chunks of sources and targets. What is added up, and in which order, depends on
+none of it, so the bits do not depend on the number of threads.
 """
 
 from __future__ import annotations
