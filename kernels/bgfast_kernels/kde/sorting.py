@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bgfast_kernels.cpu import jit, parallel_rows
+from bgfast_kernels.cpu import get_threads, jit, parallel_rows
 from bgfast_kernels.simd import (
     WIDTH_BYTES,
     fill,
@@ -32,7 +32,7 @@ _LANES = WIDTH_BYTES // 8
 _PART = 4096  # fewest points worth a part
 _MOST_PARTS = 64
 _EXTENT_PART = 2**14
-_EXTENT_ROWS = 2**16  # fewest points worth a thread that does no more than to look at them
+_EXTENT_ROWS = 2**15  # fewest points worth a thread that does no more than to look at them
 
 
 class Boxed(NamedTuple):
@@ -65,7 +65,7 @@ def extent(x: Float) -> tuple[float, float]:
     """Return the least and the greatest number; NaN twice if one is not finite, 0 for none."""
     if len(x) == 0:
         return 0.0, 0.0
-    if len(x) < 2 * _EXTENT_ROWS:
+    if len(x) < 2 * _EXTENT_ROWS or get_threads() == 1:
         lo, hi = _extent(x)
     else:
         found = np.empty((3, -(-len(x) // _EXTENT_PART) * _LANES))
@@ -79,7 +79,8 @@ def extent(x: Float) -> tuple[float, float]:
 def _extent(x: Float) -> tuple[float, float]:
     found = np.empty((3, -(-len(x) // _EXTENT_PART) * _LANES))
     _extremes(0, len(x), x, found[0], found[1], found[2])
-    return _reduce(found[0], found[1], found[2])
+    lo, hi = _reduce(found[0], found[1], found[2])
+    return lo, hi
 
 
 @jit
