@@ -66,10 +66,11 @@ def architecture(
     spline_bins, spline_bound
         Bins of every spline of Q, and half the width of the interval it acts on.
     precision
-        Of the conditioner networks: ``"full"``, or ``"bfloat16"`` for products of rounded numbers
-        in their hidden layers, in training and in drawing: several times faster on processors with
-        bfloat16 matrix units (AMX) and on CUDA devices. It is part of what the flow is: the same
-        weights make another map in the other precision. Densities are exact in both, see
+        Of the conditioner networks, in training and in drawing: ``"full"``, that of ``dtype``;
+        ``"high"``, float32 to about 1e-5, several times faster on processors with a bfloat16 matrix
+        unit (AMX) and the same as full elsewhere; or ``"bfloat16"``, products of rounded numbers in
+        the hidden layers, faster still there and on CUDA devices. It is part of what the flow is:
+        the same weights make another map in another precision. Densities are exact in each, see
         :func:`bgfast.flows.bfloat16_conditioners`.
     seed
         Seed of the splits and initial weights. The global random state is left alone.

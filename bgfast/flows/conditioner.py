@@ -9,7 +9,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from bgfast.flows.dense import ACTIVATIONS, dense
+from bgfast.flows.dense import dense
+from bgfast.flows.dense_plain import ACTIVATIONS
 from bgfast.flows.execution import Precision, check_precision
 
 

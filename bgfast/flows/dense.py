@@ -1,4 +1,4 @@
-"""Run a dense network: :func:`dense` picks the fastest way, :func:`plain_dense` is the reference.
+"""Run a dense network: :func:`dense` picks the fastest way.
 
 On the CPU, with tanh or relu, an autograd function of our own keeps exactly what the backward pass
 needs (inputs and activations), and the backward pass works through pieces of rows whose gradients
@@ -6,6 +6,9 @@ stay in a core's cache; so does the forward pass if no gradient is wanted. Every
 torch: other activations, devices and dtypes, torch.compile, torch.func, forward mode, autocast,
 dispatch modes, small batches of small networks; so is a backward pass that is itself to be
 differentiated.
+
+With a precision other than full, and on a processor with a matrix unit, the whole network is one
+kernel (:mod:`bgfast.flows.dense_tiles`).
 
 Matrix products in float32 go through oneDNN, fused with the activation, on AMD processors, where
 MKL reaches half of oneDNN's rate; elsewhere through torch's default, which is as fast or faster on
@@ -16,13 +19,13 @@ from run to run, and with it change the bits of a resumed training.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from bgfast_kernels import network
 from torch import Tensor
-from torch.nn import functional
 
 from bgfast.flows.dense_bfloat16 import (
     Store,
@@ -33,16 +36,10 @@ from bgfast.flows.dense_bfloat16 import (
     warn_of_slow_bfloat16,
 )
 from bgfast.flows.dense_pieces import dense_in_pieces
+from bgfast.flows.dense_plain import ACTIVATIONS, plain_dense, traced_gradients
+from bgfast.flows.dense_tiles import TiledDense, tiled_dense
 from bgfast.flows.execution import Precision, bfloat16_is_supported, prepared_weights
 from bgfast.ops.backend import eager_cpu
-
-# tanh and relu need only their result for the backward pass, and a linear layer does not need its
-# own output: working in place is exact under autograd too, and saves a pass over memory.
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": torch.tanh_,
-    "relu": torch.relu_,
-    "silu": functional.silu,
-}
 
 # Numbers in the largest activation from which on our own autograd function is worth its calls from
 # Python: a third of a small step is calls. Beside MKL it has less to gain.
@@ -71,7 +68,9 @@ def dense(
     activation
         Key of :data:`ACTIVATIONS`; after every layer but the last.
     precision
-        ``"full"``: the tensors' own; ``"bfloat16"``: that of :mod:`bgfast.flows.dense_bfloat16`.
+        ``"full"``: the tensors' own; ``"high"``: about 1e-5, where that is faster
+        (:mod:`bgfast.flows.dense_tiles`), else ``"full"``; ``"bfloat16"``: that of
+        :mod:`bgfast.flows.dense_bfloat16`.
     """
     own_path = activation in ("tanh", "relu") and x.ndim == 2 and eager_cpu(x)
     tracked = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *weights, *biases))
@@ -79,23 +78,42 @@ def dense(
     if store is not None:
         _require_served(x, activation, own_path, tracked)
         precision = "bfloat16"
-    if precision == "bfloat16" and len(weights) > 1:
-        if x.dtype != torch.float32:
-            raise TypeError(f"conditioners in bfloat16 are for float32 flows, got {x.dtype}")
-        if not (own_path and len(x) and bfloat16_is_supported()):
-            return _unfused(x, weights, biases, activation, store)
-        if not tracked:
-            converted: Store = {} if store is None else store
-            return fused_dense(x, weights, biases, activation, converted, _rows_at_once())
-    elif not own_path or (tracked and _is_small(x, weights)):
-        return plain_dense(x, weights, biases, activation)
-    elif not tracked:
-        if onednn_is_faster() or _is_small(x, weights):
-            return _layers(x, weights, biases, activation)[-1]
-        return dense_in_pieces(x, weights, biases, ACTIVATIONS[activation], _rows_at_once())
-    else:
+    if len(weights) == 1:
         precision = "full"  # nothing is rounded where there is no hidden layer
-    out: Tensor = _Dense.apply(x, activation, precision, *weights, *biases)  # type: ignore[no-untyped-call]
+    if precision != "full":
+        if x.dtype != torch.float32:
+            raise TypeError(f"conditioners in {precision!r} are for float32 flows, got {x.dtype}")
+        if own_path and len(x) and network.is_supported():
+            if tracked:
+                return _traced(TiledDense, x, weights, biases, activation, precision)
+            return tiled_dense(
+                x, weights, biases, activation, precision, {} if store is None else store
+            )
+        if precision == "bfloat16" and not (own_path and len(x) and bfloat16_is_supported()):
+            return _unfused(x, weights, biases, activation, store)
+        if precision == "bfloat16":
+            if tracked:
+                return _traced(_Dense, x, weights, biases, activation, precision)
+            converted = {} if store is None else store
+            return fused_dense(x, weights, biases, activation, converted, _rows_at_once())
+    if not own_path or (tracked and _is_small(x, weights)):
+        return plain_dense(x, weights, biases, activation)
+    if tracked:
+        return _traced(_Dense, x, weights, biases, activation, "full")
+    if onednn_is_faster() or _is_small(x, weights):
+        return _layers(x, weights, biases, activation)[-1]
+    return dense_in_pieces(x, weights, biases, ACTIVATIONS[activation], _rows_at_once())
+
+
+def _traced(
+    function: type[torch.autograd.Function],
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    activation: str,
+    precision: Precision,
+) -> Tensor:
+    out: Tensor = function.apply(x, activation, precision, *weights, *biases)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -128,16 +146,6 @@ def _require_served(x: Tensor, activation: str, own_path: bool, tracked: bool) -
             f"CUDA device, without autograd; this one has {activation}, {x.dtype} on {x.device}"
             + (", with autograd" if tracked else "")
         )
-
-
-def plain_dense(
-    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: str
-) -> Tensor:
-    """Return what :func:`dense` does, in plain torch."""
-    activate = ACTIVATIONS[activation]
-    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-        x = activate(functional.linear(x, weight, bias))
-    return functional.linear(x, weights[-1], biases[-1])
 
 
 def _layers(
@@ -211,11 +219,7 @@ class _Dense(torch.autograd.Function):
             else:
                 activate = ACTIVATIONS[ctx.activation]
                 out = rounded_dense(x, parameters[:n], parameters[n:], activate)
-            wanted = [
-                t for t, need in zip((x, *parameters), (needs_x, *needs), strict=True) if need
-            ]
-            found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
-            grads = [next(found) if need else None for need in (needs_x, *needs)]
+            grads = traced_gradients(out, (x, *parameters), (needs_x, *needs), grad)
             return grads[0], None, None, *grads[1:]
         if ctx.precision == "bfloat16":
             weights = [weight.bfloat16() for weight in weights]

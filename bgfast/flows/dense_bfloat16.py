@@ -18,14 +18,15 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 Activation = Callable[[Tensor], Tensor]
-Store = dict[Tensor, Tensor]
-"""Converted weights and biases, for repeated calls with the same ones."""
+Store = dict[Tensor, Any]
+"""What was converted, of weights and biases, for repeated calls with the same ones."""
 
 
 def rounded_dense(
@@ -136,4 +137,5 @@ def _bfloat16(x: Tensor) -> Tensor:
 def _stored(parameter: Tensor, store: Store) -> Tensor:
     if parameter not in store:
         store[parameter] = parameter.detach().bfloat16()
-    return store[parameter]
+    converted: Tensor = store[parameter]
+    return converted

@@ -8,7 +8,8 @@ import torch
 from bgfast.energies import ParticleDimer
 from bgfast.flows import architecture, recompute_activations
 from bgfast.flows import dense as dense_module
-from bgfast.flows.dense import dense, plain_dense
+from bgfast.flows.dense import dense
+from bgfast.flows.dense_plain import plain_dense
 
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from bgfast_kernels import network as tiles
 
 from bgfast.energies import DoubleWell
 from bgfast.experiments.pipeline import flow_digest, load_flow
@@ -15,12 +16,13 @@ from bgfast.flows import (
     log_q,
 )
 from bgfast.flows import dense as dense_module
-from bgfast.flows.dense import ACTIVATIONS, dense, plain_dense
+from bgfast.flows.dense import dense
 from bgfast.flows.dense_bfloat16 import (
     plain_bfloat16_dense,
     rounded_dense,
     warn_of_slow_bfloat16,
 )
+from bgfast.flows.dense_plain import ACTIVATIONS, plain_dense
 from bgfast.flows.execution import bfloat16_is_supported
 from bgfast.sampling.generate import generate
 from bgfast.training import Trainer
@@ -46,16 +48,27 @@ def value_and_gradients(function, x, weights, biases):
     return out, torch.autograd.grad((weight * out).sum(), (x, *weights, *biases))
 
 
-@needs_bfloat16
+@pytest.fixture(params=["_Dense", "TiledDense"])
+def unit(request, monkeypatch):
+    """Run on the vector units by oneDNN, or on the matrix unit."""
+    if request.param == "_Dense":
+        if not bfloat16_is_supported():
+            pytest.skip("this processor has no bfloat16 products in oneDNN")
+        monkeypatch.setattr(tiles, "is_supported", lambda: False)
+    elif not tiles.is_supported():
+        pytest.skip("this processor has no matrix unit")
+    return request.param
+
+
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("hidden", [(16,), (33, 40, 17)], ids=str)
 def test_fused_layers_give_the_map_of_rounded_numbers_and_its_gradients(
-    activation, hidden, monkeypatch
+    activation, hidden, unit, monkeypatch
 ):
     monkeypatch.setattr(dense_module, "_ROWS_PER_THREAD", 16)
     inputs = network(50, hidden, torch.float32)
     fused = value_and_gradients(lambda *i: dense(*i, activation, "bfloat16"), *inputs)
-    assert "_Dense" in type(fused[0].grad_fn).__name__
+    assert unit in type(fused[0].grad_fn).__name__
     with torch.no_grad():
         assert distance([dense(*inputs, activation, "bfloat16")], [fused[0]]) < 1e-3
     rounded = value_and_gradients(lambda *i: rounded_dense(*i, ACTIVATIONS[activation]), *inputs)
@@ -71,7 +84,7 @@ def test_fused_layers_give_the_map_of_rounded_numbers_and_its_gradients(
 
 
 @pytest.mark.parametrize("frozen", [(0,), (1, 2, 3, 4, 5, 6), (0, 2, 3, 5, 6)], ids=str)
-def test_gradients_of_some_inputs_alone(frozen):
+def test_gradients_of_some_inputs_alone(frozen, unit):
     x, weights, biases = network(40, (7, 8), torch.float32)
     for i in frozen:
         (x, *weights, *biases)[i].requires_grad_(False)
@@ -117,6 +130,7 @@ def test_a_processor_without_bfloat16_computes_the_same_map_and_says_so_once(mon
     inputs = network(50, (33, 17), torch.float32)
     usual = dense(*inputs, "tanh", "bfloat16")
     monkeypatch.setattr(dense_module, "bfloat16_is_supported", lambda: False)
+    monkeypatch.setattr(tiles, "is_supported", lambda: False)
     warn_of_slow_bfloat16.cache_clear()
     with pytest.warns(UserWarning, match="no bfloat16 matrix products") as record:
         slow = [dense(*inputs, "tanh", "bfloat16") for _ in range(2)]
@@ -135,7 +149,7 @@ def test_wrong_precisions_are_refused():
 
 
 @pytest.mark.parametrize("letters", ["R4", "N4", "Q2"])
-def test_a_flow_in_bfloat16_is_inverted_by_its_inverse(letters):
+def test_a_flow_in_bfloat16_is_inverted_by_its_inverse(letters, unit):
     flow, z = flow_and_latent(500, letters, precision="bfloat16", hidden=(64, 64))
     with torch.no_grad():
         x, logdet = flow(z)

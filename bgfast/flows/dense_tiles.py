@@ -1,0 +1,123 @@
+"""The dense network on processors with a matrix unit: one kernel for all its layers.
+
+:mod:`bgfast_kernels.network` works on a block of rows from the first layer to the last, so that
+activations stay in a core's cache, and multiplies in bfloat16:
+
+- precision ``"bfloat16"``: the map of :func:`bgfast.flows.dense_bfloat16.rounded_dense`;
+- precision ``"high"``: numbers are sums of two bfloat16 numbers, which is the map of float32 to
+  about 1e-5 of its size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from bgfast_kernels import network
+from torch import Tensor
+
+from bgfast.flows.dense_bfloat16 import Store, rounded_dense
+from bgfast.flows.dense_plain import ACTIVATIONS, plain_dense, traced_gradients
+from bgfast.flows.execution import Precision
+
+_PARTS: dict[Precision, int] = {"bfloat16": 1, "high": 2}
+
+
+def tiled_dense(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    activation: str,
+    precision: Precision,
+    store: Store,
+) -> Tensor:
+    """Map float32 ``x[n, n_in]`` on the CPU to ``[n, n_out]``, without autograd.
+
+    Parameters
+    ----------
+    x
+        Inputs, n > 0.
+    weights, biases
+        Of every layer, at least two.
+    activation
+        ``"tanh"`` or ``"relu"``, after every layer but the last.
+    precision
+        ``"bfloat16"`` or ``"high"``.
+    store
+        Keeps the packed network for further calls of one precision.
+    """
+    packed = store.get(weights[0])
+    if packed is None:
+        packed = store[weights[0]] = _packed(weights, biases, precision)
+    return torch.from_numpy(network.forward(packed, _rows(x), activation))
+
+
+class TiledDense(torch.autograd.Function):
+    """The same as a node of autograd's graph.
+
+    ``apply(x, activation, precision, *weights, *biases)``.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, activation: str, precision: Precision, *parameters: Tensor
+    ) -> Tensor:
+        """Run the network and keep what the gradients need."""
+        n = len(parameters) // 2
+        packed = _packed(parameters[:n], parameters[n:], precision)
+        n_bytes = network.kept_bytes(packed.widths, packed.parts, len(x))
+        kept = torch.empty(n_bytes, dtype=torch.uint8)
+        out = network.forward(packed, _rows(x), activation, kept.numpy())
+        ctx.activation, ctx.precision = activation, precision
+        ctx.save_for_backward(x, kept, *parameters)
+        return torch.from_numpy(out)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        """Return the gradients of all inputs of :meth:`forward`."""
+        needs = [ctx.needs_input_grad[0], *ctx.needs_input_grad[3:]]
+        x, kept, *parameters = ctx.saved_tensors
+        n = len(parameters) // 2
+        if torch.is_grad_enabled():  # this pass is to be differentiated: leave it to torch
+            if ctx.precision == "high":
+                out = plain_dense(x, parameters[:n], parameters[n:], ctx.activation)
+            else:
+                activate = ACTIVATIONS[ctx.activation]
+                out = rounded_dense(x, parameters[:n], parameters[n:], activate)
+            grads = traced_gradients(out, (x, *parameters), needs, grad)
+            return grads[0], None, None, *grads[1:]
+        found = network.backward(
+            [_array(weight) for weight in parameters[:n]],
+            ctx.activation,
+            _rows(grad),
+            kept.numpy(),
+            needs_x=needs[0],
+            needs_parameters=any(needs[1:]),
+            parts=_PARTS[ctx.precision],
+        )
+        grads = [
+            torch.from_numpy(array) if need else None
+            for array, need in zip((found.x, *found.weights, *found.biases), needs, strict=True)
+        ]
+        return grads[0], None, None, *grads[1:]
+
+
+def _packed(
+    weights: Sequence[Tensor], biases: Sequence[Tensor], precision: Precision
+) -> network.Packed:
+    arrays = [_array(weight) for weight in weights], [_array(bias) for bias in biases]
+    return network.pack(*arrays, _PARTS[precision])
+
+
+def _array(parameter: Tensor) -> Any:
+    return parameter.detach().contiguous().numpy()
+
+
+def _rows(x: Tensor) -> network.Rows:
+    n, m = x.shape
+    row_stride, stride = x.stride()
+    x = x.detach()
+    if stride != 1 or row_stride < m:
+        x, row_stride = x.contiguous(), m
+    return network.Rows(x.as_strided(((n - 1) * row_stride + m,), (1,)).numpy(), row_stride, n)

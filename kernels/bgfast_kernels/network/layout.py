@@ -1,0 +1,90 @@
+"""Where the tiles of a dense network's weights, activations and gradients lie in flat arrays.
+
+Rows (samples) are worked on 32 at a time, a block; columns of an input in groups of 32 (what one
+product of tiles sums up), columns of a result 16 at a time (the width of a tile). Numbers that are
+missing at the ends are zeros.
+
+A number is one bfloat16 number, or the sum of a high and a low one: it has one or two parts.
+
+Left factors (activations, gradients of a block)
+    ``[part, group, half of the rows]``: row r of a tile holds 16 words, word j the columns 2 j and
+    2 j + 1 of the group.
+Right factors (weights)
+    ``[columns of the result, group, part]``: row j of a tile holds, for 16 results, the inputs
+    2 j and 2 j + 1 of the group.
+Kept activations and gradients, for the gradients of the weights
+    ``[block, layer, part, columns]``: row r of a tile holds, for 16 columns, the rows r and r + 16
+    of the block; those of gradients are transposed, as they are left factors.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bgfast_kernels.network.amx import TILE
+
+ROWS = 32
+"""Rows in a block."""
+
+# Columns of the table, for every layer.
+N_IN, N_OUT, GROUPS_IN, GROUPS_OUT, TILES_IN, TILES_OUT = range(6)
+PARTS, FORWARD, BACKWARD, BIAS, KEPT, GRADIENT, WEIGHT = range(6, 13)
+
+
+class Layout(NamedTuple):
+    """Sizes and offsets of a network; ``table`` has a row for every layer.
+
+    Its columns are numbers of inputs and outputs, of groups of 32 and of tiles of 16 of either, of
+    parts of a weight in the forward pass, where in the bytes of packed weights those of the layer
+    begin (for the forward and for the backward pass), where in the numbers of packed biases, how
+    many tiles come before those of the layer among the kept activations, and the gradients, of a
+    block, and how many weights.
+    """
+
+    table: NDArray[np.int64]
+    parts: int
+    forward_bytes: int
+    backward_bytes: int
+    biases: int
+    kept_tiles: int
+    gradient_tiles: int
+    weights: int
+    groups: int
+    """Most groups of any input or gradient."""
+
+
+@functools.lru_cache
+def layout(widths: tuple[int, ...], parts: int) -> Layout:
+    """Return where things lie for layers from ``widths[i]`` to ``widths[i + 1]`` columns.
+
+    ``parts`` is that of all numbers but the weights of the last layer in the forward pass: beside
+    activations of one part these have three, which are all digits of a float32.
+    """
+    n_layers = len(widths) - 1
+    table = np.zeros((n_layers, 13), np.int64)
+    ends = np.zeros(6, np.int64)
+    for i in range(n_layers):
+        n_in, n_out = widths[i], widths[i + 1]
+        groups, tiles = (-(-n_in // 32), -(-n_out // 32)), (-(-n_in // 16), -(-n_out // 16))
+        parts_forward = 3 if parts == 1 and i == n_layers - 1 else parts
+        table[i] = n_in, n_out, *groups, *tiles, parts_forward, *ends
+        ends += (
+            tiles[1] * groups[0] * parts_forward * TILE,
+            tiles[0] * groups[1] * parts * TILE,
+            tiles[1] * 16,
+            tiles[0] * parts,
+            tiles[1] * parts,
+            n_in * n_out,
+        )
+    groups_most = int(table[:, [GROUPS_IN, GROUPS_OUT]].max())
+    end: list[int] = ends.tolist()
+    return Layout(table, parts, end[0], end[1], end[2], end[3], end[4], end[5], groups_most)
+
+
+def n_blocks(n_rows: int) -> int:
+    """Return the number of blocks that ``n_rows`` rows fill."""
+    return -(-n_rows // ROWS)

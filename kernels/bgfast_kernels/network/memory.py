@@ -1,0 +1,129 @@
+"""Vectors of 16 float32 to and from addresses, as numba functions.
+
+Kernels of this package pass addresses on, not arrays: numba would count references to arrays in the
+inner loops. An array has to be kept alive by who asked for its address.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from bgfast_kernels.compiling import jit
+from bgfast_kernels.simd.lanes import Lanes
+from bgfast_kernels.simd.memory import _between, _load, _store, _transposed
+
+_numbers = Lanes(types.float32)
+_NUMBERS = ir.VectorType(ir.FloatType(), 16)
+
+
+@jit
+def scratch(n_bytes: int) -> NDArray[np.uint8]:
+    """Return memory that begins at a cache line, as the rows of a tile should."""
+    memory = np.empty(n_bytes + 64, np.uint8)
+    return memory[-memory.ctypes.data % 64 :]
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def keep(typing_context: Any, array: Any) -> Any:
+    """Do nothing; an array that is an argument here has not been freed before."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return context.get_dummy_value()
+
+    return types.void(array), emit
+
+
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def fill(typing_context: Any, value: Any) -> Any:
+    """Return a vector whose every number is a literal."""
+    number = float(value.literal_value)
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return ir.Constant(_NUMBERS, [number] * 16)
+
+    return _numbers(value), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load(typing_context: Any, address: Any) -> Any:
+    """Return the 16 numbers at an address."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return _load(builder, _pointer(builder, *values))
+
+    return _numbers(types.intp), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store(typing_context: Any, address: Any, vector: Any) -> Any:
+    """Write 16 numbers to an address."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        _store(builder, values[1], _pointer(builder, values[0]))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, vector), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load_some(typing_context: Any, address: Any, count: Any) -> Any:
+    """Return up to 16 numbers at an address, zeros behind the first ``count``."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer, zeros = _pointer(builder, values[0]), ir.Constant(_NUMBERS, [0.0] * 16)
+        mask = _between(builder, _numbers, ir.Constant(values[1].type, 0), values[1])
+        align = ir.IntType(32)
+        kind = ir.FunctionType(_NUMBERS, [pointer.type, align, mask.type, _NUMBERS])
+        name = "llvm.masked.load.v16f32.p0"
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        return builder.call(function, [pointer, align(4), mask, zeros])
+
+    return _numbers(types.intp, types.intp), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store_some(typing_context: Any, address: Any, count: Any, vector: Any) -> Any:
+    """Write the first ``count`` numbers of a vector alone."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = _pointer(builder, values[0])
+        mask = _between(builder, _numbers, ir.Constant(values[1].type, 0), values[1])
+        align = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [_NUMBERS, pointer.type, align, mask.type])
+        name = "llvm.masked.store.v16f32.p0"
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        builder.call(function, [values[2], pointer, align(4), mask])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, vector), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def transpose_tile(typing_context: Any, source: Any, target: Any) -> Any:
+    """Copy a tile of 16 rows of 16 words, transposed."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        addresses = [
+            [
+                _pointer(builder, builder.add(start, ir.Constant(start.type, 64 * r)))
+                for r in range(16)
+            ]
+            for start in values
+        ]
+        columns = _transposed(builder, [_load(builder, address) for address in addresses[0]])
+        for column, address in zip(columns, addresses[1], strict=True):
+            _store(builder, column, address)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), emit
+
+
+def _pointer(builder: Any, address: Any) -> Any:
+    return builder.inttoptr(address, _NUMBERS.as_pointer())

@@ -1,0 +1,159 @@
+"""Gradients of weights and biases: sums over rows. Threads share out the weights, not the rows."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bgfast_kernels.compiling import jit
+from bgfast_kernels.network import amx, memory
+from bgfast_kernels.network.amx import ROW, TILE
+from bgfast_kernels.network.layout import (
+    GRADIENT,
+    KEPT,
+    N_IN,
+    N_OUT,
+    TILES_IN,
+    TILES_OUT,
+    WEIGHT,
+    layout,
+)
+from bgfast_kernels.network.packing import Bytes, Single
+
+
+@functools.lru_cache
+def squares(widths: tuple[int, ...], parts: int) -> NDArray[np.int64]:
+    """Return the 32 x 32 squares of all weights: layer, first tile of outputs and of inputs."""
+    table = layout(widths, parts).table
+    return np.array(
+        [
+            (layer, o, i)
+            for layer, row in enumerate(table)
+            for o in range(0, row[TILES_OUT], 2)
+            for i in range(0, row[TILES_IN], 2)
+        ],
+        np.int64,
+    )
+
+
+@jit
+def weight_gradients(
+    start: int,
+    stop: int,
+    squares: NDArray[np.int64],
+    table: NDArray[np.int64],
+    parts: int,
+    configuration: Bytes,
+    kept: Bytes,
+    kept_tiles: int,
+    gradients: Bytes,
+    gradient_tiles: int,
+    origin: int,
+    n_blocks: int,
+    add: bool,
+    result: Single,
+) -> None:
+    """Sum over the rows of blocks from ``origin`` on, for some of the squares.
+
+    Parameters
+    ----------
+    squares, table, parts, kept_tiles, gradient_tiles
+        Of the layout.
+    kept
+        What the forward pass kept, of all blocks.
+    gradients
+        What the backward pass wrote, of the ``n_blocks`` blocks from ``origin`` on.
+    add
+        Whether to add to ``result``, or to overwrite it.
+    result
+        Gradients of the weights of all layers, ``[n_out, n_in]`` each, flat, one after the other.
+    """
+    space = memory.scratch(4 * TILE)
+    sums, to = space.ctypes.data, result.ctypes.data
+    amx.configure(configuration.ctypes.data)
+    for square in range(start, stop):
+        layer, o, i = squares[square]
+        row = table[layer]
+        _sum_over_rows(
+            *(gradients.ctypes.data + (row[GRADIENT] + o) * TILE, gradient_tiles * TILE),
+            *(kept.ctypes.data + (origin * kept_tiles + row[KEPT] + i) * TILE, kept_tiles * TILE),
+            *(n_blocks, parts, row[TILES_OUT], row[TILES_IN], o, i, sums),
+        )
+        for r in range(min(32, row[N_OUT] - 16 * o)):
+            for side in range(2):
+                count = min(16, row[N_IN] - 16 * (i + side))
+                if count > 0:
+                    column = (16 * o + r) * row[N_IN] + 16 * (i + side)
+                    at = to + 4 * (row[WEIGHT] + column)
+                    value = memory.load(sums + r // 16 * 2 * TILE + r % 16 * ROW + side * TILE)
+                    if add:
+                        value = memory.load_some(at, count) + value
+                    memory.store_some(at, count, value)
+    amx.release()
+    memory.keep(space)
+
+
+@jit
+def _sum_over_rows(
+    left: int,
+    left_step: int,
+    right: int,
+    right_step: int,
+    n_blocks: int,
+    parts: int,
+    tiles_left: int,
+    tiles_right: int,
+    o: int,
+    i: int,
+    sums: int,
+) -> None:
+    """Write four tiles: outputs o and inputs i, o and i + 1, then output o + 1 with both.
+
+    ``left`` and ``right`` are where tile o of the gradients and tile i of the inputs are in the
+    first block. Where there is no next tile the first one stands in; what comes of it is not used.
+    """
+    left_low, right_low = tiles_left * TILE, tiles_right * TILE
+    next_left, next_right = TILE if o + 1 < tiles_left else 0, TILE if i + 1 < tiles_right else 0
+    amx.zero(0)
+    amx.zero(1)
+    amx.zero(2)
+    amx.zero(3)
+    for _ in range(n_blocks):
+        amx.load(4, left, ROW)
+        amx.load(5, left + next_left, ROW)
+        if parts == 2:
+            amx.load(6, right + right_low, ROW)
+            amx.multiply(0, 4, 6)
+            amx.multiply(2, 5, 6)
+            amx.load(7, right + right_low + next_right, ROW)
+            amx.multiply(1, 4, 7)
+            amx.multiply(3, 5, 7)
+        amx.load(6, right, ROW)
+        amx.multiply(0, 4, 6)
+        amx.multiply(2, 5, 6)
+        amx.load(7, right + next_right, ROW)
+        amx.multiply(1, 4, 7)
+        amx.multiply(3, 5, 7)
+        if parts == 2:
+            amx.load(4, left + left_low, ROW)
+            amx.multiply(0, 4, 6)
+            amx.multiply(1, 4, 7)
+            amx.load(5, left + left_low + next_left, ROW)
+            amx.multiply(2, 5, 6)
+            amx.multiply(3, 5, 7)
+        left += left_step
+        right += right_step
+    amx.store(0, sums, ROW)
+    amx.store(1, sums + TILE, ROW)
+    amx.store(2, sums + 2 * TILE, ROW)
+    amx.store(3, sums + 3 * TILE, ROW)
+
+
+@jit
+def sum_blocks(bias_sums: Single, n_biases: int, n_blocks: int, result: Single) -> None:
+    """Add the sums of blocks, ``[n_blocks, n_biases]``, flat, to ``result[n_biases]``."""
+    for block in range(n_blocks):
+        for i in range(n_biases):
+            result[i] += bias_sums[block * n_biases + i]

@@ -1,0 +1,116 @@
+"""Networks in precision "high": float32 to about 1e-5, exact densities, float32 elsewhere."""
+
+import pytest
+import torch
+from bgfast_kernels import network as tiles
+
+from bgfast.flows import architecture, from_config, log_prob, log_q
+from bgfast.flows.dense import dense
+from bgfast.flows.dense_plain import plain_dense
+from tests.flows.test_dense import flow_and_latent, network
+
+needs_unit = pytest.mark.skipif(not tiles.is_supported(), reason="no matrix unit here")
+
+
+def distance(a, b):
+    """Return |a - b| / |b| of two lists of tensors."""
+    a, b = (torch.cat([t.detach().flatten() for t in tensors]) for tensors in (a, b))
+    return float((a - b).norm() / b.norm())
+
+
+@needs_unit
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("frozen", [(), (0,), (1, 2, 3, 4, 5, 6), (0, 2, 3, 5, 6)], ids=str)
+def test_value_and_gradients_are_those_of_float32_to_1e_4(frozen, activation):
+    inputs = network(70, (33, 40), torch.float32)
+    x, weights, biases = inputs
+    for i in frozen:
+        (x, *weights, *biases)[i].requires_grad_(False)
+    wanted = [t for t in (x, *weights, *biases) if t.requires_grad]
+    ours, plain = dense(*inputs, activation, "high"), plain_dense(*inputs, activation)
+    assert "TiledDense" in type(ours.grad_fn).__name__
+    assert 0 < distance([ours], [plain]) < 3e-5
+    weight = torch.linspace(-1, 1, ours.numel()).reshape(ours.shape)
+    results = [torch.autograd.grad((weight * out).sum(), wanted) for out in (ours, plain)]
+    for a, b in zip(*results, strict=True):
+        assert distance([a], [b]) < (1e-4 if activation == "tanh" else 1e-3)
+    with torch.no_grad():
+        assert torch.equal(dense(*inputs, activation, "high"), ours)
+
+
+@needs_unit
+@pytest.mark.parametrize("precision", ["high", "bfloat16"])
+def test_inputs_and_gradients_may_lie_anywhere(precision):
+    x, weights, biases = network(40, (7, 8), torch.float32)
+    results = []
+    for lay in (
+        lambda t: t,
+        lambda t: torch.cat((t, t), 1)[:, : t.shape[1]],
+        lambda t: t.T.clone().T,
+    ):
+        given = lay(x.detach()).requires_grad_()
+        out = dense(given, weights, biases, "tanh", precision)
+        grad = lay(torch.linspace(-1, 1, out.numel()).reshape(out.shape))
+        results.append((out, *torch.autograd.grad(out, (given, *weights, *biases), grad)))
+    everywhere = torch.ones(()).expand(results[0][0].shape)
+    assert torch.autograd.grad(dense(x, weights, biases, "tanh", precision), x, everywhere)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@needs_unit
+def test_second_derivatives_are_those_of_float32():
+    x, weights, biases = network(20, (7, 8), torch.float32)
+    tensors, results = (x, *weights, *biases), []
+    for function in (lambda *i: dense(*i, "tanh", "high"), lambda *i: plain_dense(*i, "tanh")):
+        value = function(x, weights, biases).square().sum()
+        first = torch.autograd.grad(value, tensors, create_graph=True)
+        results.append(torch.autograd.grad(sum(g.square().sum() for g in first), tensors))
+    assert distance(*results) < 1e-4
+
+
+@pytest.mark.parametrize("tracked", [False, True])
+def test_without_the_unit_high_is_full(tracked, monkeypatch):
+    monkeypatch.setattr(tiles, "is_supported", lambda: False)
+    inputs = network(50, (33, 17), torch.float32)
+    with torch.set_grad_enabled(tracked):
+        assert torch.equal(dense(*inputs, "tanh", "high"), dense(*inputs, "tanh"))
+
+
+@pytest.mark.parametrize(("n", "activation"), [(0, "tanh"), (4, "silu")])
+def test_what_the_unit_does_not_serve_is_float32(n, activation):
+    inputs = network(n, (8, 8), torch.float32)
+    assert torch.equal(dense(*inputs, activation, "high"), dense(*inputs, activation))
+
+
+@pytest.mark.parametrize("letters", ["R4", "N4", "Q2"])
+def test_a_flow_in_high_precision_is_inverted_by_its_inverse(letters):
+    flow, z = flow_and_latent(500, letters, precision="high", hidden=(64, 64))
+    with torch.no_grad():
+        x, logdet = flow(z)
+        back, _ = flow.inverse(x)
+        full = from_config({**flow.config, "precision": "full"})
+        full.load_state_dict(flow.state_dict())
+        assert (full(z)[0] - x).abs().max() < 5e-3
+    assert (back - z).abs().max() < 1e-3
+    assert (log_prob(flow, x) - log_q(z, logdet)).abs().max() < 1e-2
+
+
+def test_high_precision_is_kept_with_the_flow_and_needs_float32():
+    flow = architecture("R1", 2, (4,), precision="high")
+    assert from_config(flow.config).config["precision"] == "high"
+    with pytest.raises(ValueError, match="'high' needs a float32 flow"):
+        architecture("R1", 2, (4,), precision="high", dtype=torch.float64)
+    with pytest.raises(TypeError, match="in 'high' are for float32 flows"):
+        flow.double()(torch.zeros(1, 2).double())
+
+
+@needs_unit
+def test_the_kernel_and_onednn_leave_each_others_unit_alone():
+    x, weights, biases = network(600, (64, 64), torch.float32, 64, 64)
+    a, b = torch.randn(600, 300).bfloat16(), torch.randn(300, 200).bfloat16()
+    with torch.no_grad():
+        kernel, product = dense(x, weights, biases, "tanh", "bfloat16"), a @ b
+        for _ in range(20):
+            assert torch.equal(a @ b, product)
+            assert torch.equal(dense(x, weights, biases, "tanh", "bfloat16"), kernel)

@@ -1,0 +1,153 @@
+"""The dense network on the matrix unit against float64, for ragged sizes and both precisions."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from bgfast_kernels import cpu, network
+
+pytestmark = pytest.mark.skipif(not network.is_supported(), reason="no matrix unit here")
+
+# Fewest and most columns of tiles and groups, one more and one less; one hidden layer and several.
+WIDTHS = [(1, 1, 1), (16, 32, 16), (17, 33, 15, 31, 48), (38, 200, 200, 38), (5, 40, 150)]
+ROUNDED = 2.0**-8
+TOLERANCE = {1: 8 * ROUNDED, 2: 8 * ROUNDED**2}
+PARTS = pytest.mark.parametrize("parts", TOLERANCE, ids=["bfloat16", "high"])
+
+
+def make(widths, n, seed=0):
+    rng = np.random.default_rng(seed)
+    weights = [rng.normal(size=(b, a)).astype("f") / a**0.5 for a, b in pairwise(widths)]
+    biases = [0.3 * rng.normal(size=b).astype("f") for b in widths[1:]]
+    return [w.astype("f") for w in weights], [b.astype("f") for b in biases], rows(rng, n, widths)
+
+
+def rows(rng, n, widths):
+    """Return inputs and gradients of outputs that lie in wider rows."""
+    return [rng.normal(size=(n, width + 3)).astype("f") for width in (widths[0], widths[-1])]
+
+
+def as_rows(array, width):
+    return network.Rows(
+        array.reshape(-1)[: array.size - array.shape[1] + width], array.shape[1], len(array)
+    )
+
+
+def run(widths, n, parts, activation, seed=0):
+    """Return the result and all gradients."""
+    weights, biases, (x, grad) = make(widths, n, seed)
+    kept = np.empty(network.kept_bytes(widths, parts, n), np.uint8)
+    packed = network.pack(weights, biases, parts)
+    out = network.forward(packed, as_rows(x, widths[0]), activation, kept)
+    again = network.forward(packed, as_rows(x, widths[0]), activation)
+    assert np.array_equal(out, again)
+    found = network.backward(
+        weights, activation, as_rows(grad, widths[-1]), kept, True, True, parts
+    )
+    return [out, found.x, *found.weights, *found.biases]
+
+
+def expected(widths, n, activation, seed=0):
+    """Return the same in float64, by hand."""
+    weights, biases, (x, grad) = make(widths, n, seed)
+    function, slope = {
+        "tanh": (np.tanh, lambda y: 1 - y * y),
+        "relu": (lambda v: np.maximum(v, 0), lambda y: (y > 0).astype(float)),
+    }[activation]
+    inputs = [x[:, : widths[0]].astype(float)]
+    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+        inputs.append(function(inputs[-1] @ weight.T.astype(float) + bias))
+    out = inputs[-1] @ weights[-1].T.astype(float) + biases[-1]
+    g, by_weight, by_bias = grad[:, : widths[-1]].astype(float), [], []
+    for i in range(len(weights) - 1, -1, -1):
+        by_weight.insert(0, g.T @ inputs[i])
+        by_bias.insert(0, g.sum(0))
+        g = g @ weights[i]
+        if i:
+            g = g * slope(inputs[i])
+    return [out, g, *by_weight, *by_bias]
+
+
+def distance(a, b):
+    return np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-30)
+
+
+@PARTS
+@pytest.mark.parametrize("widths", WIDTHS, ids=str)
+@pytest.mark.parametrize("n", [1, 16, 33, 1100])
+def test_tanh_networks_and_their_gradients_are_those_of_float64(n, widths, parts):
+    pairs = zip(run(widths, n, parts, "tanh"), expected(widths, n, "tanh"), strict=True)
+    for i, (ours, exact) in enumerate(pairs):
+        assert ours.shape == exact.shape
+        assert distance(ours, exact) < TOLERANCE[parts], i
+
+
+@PARTS
+def test_relu_networks_are_those_of_float64_but_where_rounding_turns_a_unit_on_or_off(parts):
+    widths, n = (17, 33, 31, 48), 700
+    pairs = zip(run(widths, n, parts, "relu"), expected(widths, n, "relu"), strict=True)
+    assert all(distance(ours, exact) < 4 * TOLERANCE[parts] ** 0.75 for ours, exact in pairs)
+
+
+def test_the_output_layer_has_all_digits_of_float32_also_in_bfloat16():
+    # One hidden unit that is exactly 1: the result is the sum of weights and bias.
+    weights = [np.zeros((1, 1), "f"), np.array([[1 / 3], [1e-3], [-7e5]], "f")]
+    biases = [np.array([1.0], "f"), np.array([1e-7, -1e-3, 0.1], "f")]
+    x = network.Rows(np.zeros(40, "f"), 1, 40)
+    out = network.forward(network.pack(weights, biases), x, "relu")
+    exact = weights[1][:, 0].astype(float) + biases[1]
+    np.testing.assert_allclose(
+        out, np.tile(exact, (40, 1)), rtol=0, atol=1e-7 * np.abs(exact).max()
+    )
+    assert np.all(np.abs(out[:, 0] - exact[0]) < 6e-8)
+
+
+@pytest.mark.parametrize(("parts", "tolerance"), [(1, 4.1e-3), (2, 2e-5)])
+def test_tanh_is_good_to_its_last_digit_over_its_whole_range(parts, tolerance):
+    x = np.concatenate([np.linspace(-12, 12, 4001), [-3e38, 3e38, 1e-3, 1e-20, 0.0]]).astype("f")
+    one, none = np.ones((1, 1), "f"), np.zeros(1, "f")
+    packed = network.pack([one, one], [none, none], parts)
+    out = network.forward(packed, network.Rows(x, 1, len(x)), "tanh")[:, 0]
+    rounded = x if parts == 2 else bfloat16(x)
+    exact = np.tanh(rounded.astype(float))
+    assert np.all(np.abs(out - exact) <= tolerance * np.abs(exact) + 1e-30)
+    assert np.all(np.abs(out) <= 1)
+
+
+def bfloat16(x):
+    bits = x.view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32)
+
+
+@PARTS
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_bits_depend_neither_on_threads_nor_on_other_rows(activation, parts):
+    widths, n = (17, 33, 31, 15), 1100
+    try:
+        results = []
+        for threads in (1, 2, 3):
+            cpu.set_threads(threads)
+            results.append(run(widths, n, parts, activation))
+    finally:
+        cpu.set_threads(None)
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
+    weights, biases, (x, _) = make(widths, n)
+    packed = network.pack(weights, biases, parts)
+    some = network.forward(packed, as_rows(np.ascontiguousarray(x[77:90]), widths[0]), activation)
+    assert np.array_equal(some, results[0][0][77:90])
+
+
+@PARTS
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_row_that_is_not_finite_spoils_no_other(bad, parts):
+    widths, n = (17, 33, 31, 15), 70
+    weights, biases, (x, _) = make(widths, n)
+    packed = network.pack(weights, biases, parts)
+    good = network.forward(packed, as_rows(x, widths[0]), "tanh")
+    x[37, 4] = bad
+    out = network.forward(packed, as_rows(x, widths[0]), "tanh")
+    assert np.array_equal(np.delete(out, 37, 0), np.delete(good, 37, 0))
+    assert not np.array_equal(out[37], good[37])
+    if np.isnan(bad):
+        assert np.isnan(out[37]).all()
