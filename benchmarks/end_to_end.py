@@ -15,7 +15,6 @@ from benchmarks.throughput import median_seconds
 from bgfast.analysis.weights import WeightAccumulator
 from bgfast.energies import ParticleDimer
 from bgfast.flows import Sequential
-from bgfast.flows.execution import bfloat16_is_supported
 from bgfast.sampling.anneal import AnnealSettings, anneal
 from bgfast.sampling.generate import generate
 from bgfast.training import LinLogCap, kl_loss
@@ -63,20 +62,29 @@ class KLStep:
     track_samples_per_second.unit = "samples/s"  # type: ignore[attr-defined]
 
 
-class KLStepBFloat16(KLStep):
-    """A step of KL training with the networks in bfloat16; checked against the usual flow."""
+class KLStepHigh(KLStep):
+    """A step of KL training in precision "high"; checked against the usual flow."""
+
+    contender, tolerance = "bgfast, high precision", 1e-4
 
     def setup(self, n: int) -> None:
-        if not bfloat16_is_supported():
-            raise NotImplementedError("this processor has no bfloat16 matrix products")
+        precision = same_weights.other_precisions().get(self.contender)
+        if precision is None:
+            raise NotImplementedError(f"this processor is not faster in {self.contender!r}")
         flow = same_weights.make_flow()
-        rounded = same_weights.in_bfloat16(flow)
+        rounded = same_weights.in_precision(flow, precision)
         z = torch.randn(256, flow.dim, generator=torch.Generator().manual_seed(1))
         with torch.no_grad():
             off = (rounded(z)[0] - flow(z)[0]).abs()
-        if not 0 < off.mean() < 0.03:
+        if not 0 < off.mean() < self.tolerance:
             raise AssertionError(f"configurations are off by {off.mean():.2g} on average")
         self.step = training_step(rounded, n)
+
+
+class KLStepBFloat16(KLStepHigh):
+    """A step of KL training with the networks in bfloat16; checked against the usual flow."""
+
+    contender, tolerance = "bgfast, bfloat16 nets", 0.03
 
 
 class DrawAndReweight:

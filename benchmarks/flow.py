@@ -31,7 +31,6 @@ from benchmarks.peers import same_weights
 from benchmarks.timing import interleaved, versions
 from bgfast.energies import ParticleDimer
 from bgfast.flows import RealNVP, Sequential, architecture
-from bgfast.flows.execution import bfloat16_is_supported
 from bgfast.ops import use_backend
 from bgfast.ops.coupling_reference import bounded
 from bgfast.sampling.generate import generate
@@ -39,7 +38,7 @@ from bgfast.training.cap import LinLogCap
 from bgfast.training.losses import kl_loss
 
 DIM, HIDDEN = 76, (200, 200, 200)
-BASELINE, BFLOAT16 = "torch eager", "bgfast, bfloat16 nets"
+BASELINE = "torch eager"
 
 
 class TextbookCoupling(nn.Module):
@@ -103,8 +102,8 @@ def contenders() -> list[Contender]:
         Contender("torch eager, numba energy", textbook, "numba"),
         Contender("bgfast", flow, "numba"),
     ]
-    if bfloat16_is_supported():
-        found.append(Contender(BFLOAT16, same_weights.in_bfloat16(flow), "numba"))
+    for name, precision in same_weights.other_precisions().items():
+        found.append(Contender(name, same_weights.in_precision(flow, precision), "numba"))
     return found
 
 
@@ -140,7 +139,7 @@ def check(found: Sequence[Contender]) -> None:
         expected = found[0].flow(z)
         for contender in found[1:]:
             # Rounding to 8 bits makes another flow, nearby; that its weights are exact is tested.
-            tolerance = 0.03 if contender.name == BFLOAT16 else 1e-3
+            tolerance = 0.03 if "bfloat16" in contender.name else 1e-3
             torch.testing.assert_close(contender.flow(z), expected, rtol=tolerance, atol=tolerance)
     gradients = []
     for contender in found:
@@ -148,7 +147,7 @@ def check(found: Sequence[Contender]) -> None:
         train(contender, z, optimizer)
         gradients.append(torch.cat([p.grad.flatten() for p in contender.flow.parameters()]))
     for contender, gradient in zip(found[1:], gradients[1:], strict=True):
-        rtol = 0.1 if contender.name == BFLOAT16 else 1e-3
+        rtol = 0.1 if "bfloat16" in contender.name else 1e-3
         torch.testing.assert_close(gradient.norm(), gradients[0].norm(), rtol=rtol, atol=0)
 
 

@@ -111,7 +111,9 @@ def _rows(device: torch.device, scale: Scale) -> Iterator[tuple[str, str, Callab
 
 def _flow(device: torch.device, scale: Scale, precision: str) -> Sequential:
     flow = same_weights.make_flow(scale.hidden, scale.flow)
-    return (same_weights.in_bfloat16(flow) if precision == "bfloat16" else flow).to(device)
+    return (same_weights.in_precision(flow, "bfloat16") if precision == "bfloat16" else flow).to(
+        device
+    )
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from bgfast_kernels.coupling import spline as kernels
 from bgfast_kernels.coupling.spline_parameters import MIN_BIN, MIN_SLOPE, SHIFT
 from torch import Tensor, nn
 
+from benchmarks.peers.same_weights import other_precisions
 from benchmarks.timing import interleaved, run
 from bgfast.flows.spline import SplineCoupling
 from bgfast.ops import rational_quadratic_spline, use_backend
@@ -192,6 +193,9 @@ def blocks(z: Tensor) -> dict[str, nn.Module]:
         for p in ours.parameters():
             p.add_(0.05 * torch.randn(p.shape, generator=generator))
     found: dict[str, nn.Module] = {"bgfast": ours, "torch reference": TorchBlock(ours)}
+    for name, precision in other_precisions().items():
+        found[name] = SplineCoupling(DIM, HIDDEN, n_bins=BINS, bound=BOUND, precision=precision)
+        found[name].load_state_dict(ours.state_dict())
     if "nflows" in PEERS:
         found["nflows"] = NflowsBlock(ours)
     if "zuko" in PEERS:
@@ -200,7 +204,8 @@ def blocks(z: Tensor) -> dict[str, nn.Module]:
         expected = ours(z)
         for name in set(found) - {"zuko"}:
             for value, wanted in zip(found[name](z), expected, strict=True):
-                torch.testing.assert_close(value, wanted, rtol=1e-3, atol=1e-3)
+                off = 0.05 if "bfloat16" in name else 1e-3
+                torch.testing.assert_close(value, wanted, rtol=off, atol=off)
     if "zuko" in found:
         jacobian = torch.func.jacrev(lambda z: found["zuko"](z)[0])(z[0])
         logdet = found["zuko"](z[:1])[1][0]

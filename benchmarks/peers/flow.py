@@ -19,7 +19,6 @@ from benchmarks.peers import same_weights as same
 from benchmarks.peers.question import Answer, Case, Contender, Question
 from bgfast.energies import ParticleDimer
 from bgfast.flows import Sequential
-from bgfast.flows.execution import bfloat16_is_supported
 from bgfast.ops.dimer_reference import reference_energy
 from bgfast.training import LinLogCap, kl_loss, ml_loss
 
@@ -128,17 +127,19 @@ def case(
         own = step(ours(flow)) if ours else run
         return Answer(lambda: own(mapped, batch), tolerance=tolerance)
 
+    reduced = [
+        Contender(name, partial(our_answer, same.in_precision(flow, precision), 0.05))
+        for name, precision in same.other_precisions().items()
+    ]
     contenders = [
         Contender("bgfast", lambda: our_answer(flow)),
+        *reduced,
         Contender("JAX, jit", lambda: jax_answer(label, flow, batch)),
         *(Contender(name, partial(theirs, name)) for name in TORCH_CODES),
     ]
     if is_kl:
-        kept = ("bgfast", "JAX, jit", "torch.compile", "torch eager", "bgflow")
-        contenders = [c for c in contenders if c.name in kept]  # the others have no energies
-        if bfloat16_is_supported():
-            rounded = partial(our_answer, same.in_bfloat16(flow), 0.05)
-            contenders.insert(1, Contender("bgfast, bfloat16 nets", rounded))
+        without_energies = ("nflows", "normflows", "zuko")
+        contenders = [c for c in contenders if c.name not in without_energies]
     return Case(label, len(batch), expected, 2e-3, contenders)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -21,8 +20,7 @@ from benchmarks.peers import same_weights as same
 from benchmarks.peers.question import Answer, Case, Contender, Question
 from bgfast.analysis.weights import WeightAccumulator
 from bgfast.energies import ParticleDimer
-from bgfast.flows import Sequential, bfloat16_conditioners, log_weight
-from bgfast.flows.execution import bfloat16_is_supported
+from bgfast.flows import Sequential, log_weight
 from bgfast.ops.dimer_reference import reference_energy
 from bgfast.sampling.generate import generate
 
@@ -54,17 +52,17 @@ def in_chunks(log_w: Callable[[Tensor], Any], n: int) -> float:
 
 
 def contenders(flow: Sequential, z: Tensor, n: int) -> list[Contender]:
-    def ours(bfloat16: bool = False, tolerance: float | None = None) -> Answer:
+    def ours(flow: Sequential, tolerance: float | None = None) -> Answer:
         dimer = ParticleDimer()
 
         def call() -> float:
             weights = WeightAccumulator()
-            for batch in generate(flow, dimer, n, chunk=CHUNK, bfloat16=bfloat16):
+            for batch in generate(flow, dimer, n, chunk=CHUNK):
                 weights.update(batch.log_w)
             return weights.result().ess
 
         def check() -> Tensor:
-            with torch.no_grad(), bfloat16_conditioners() if bfloat16 else nullcontext():
+            with torch.no_grad():
                 x, logdet = flow(z)
             return log_weight(dimer.energy(x.double()), z, logdet)
 
@@ -153,13 +151,13 @@ def contenders(flow: Sequential, z: Tensor, n: int) -> list[Contender]:
         check = partial(log_w, weights, jnp.asarray(z.numpy()))
         return Answer(call, check, -(-n // rows) * rows)
 
-    rounded = []
-    if bfloat16_is_supported():
-        other = partial(ours, bfloat16=True, tolerance=0.05)
-        rounded = [Contender("bgfast, bfloat16 nets", other)]
+    reduced = [
+        Contender(name, partial(ours, same.in_precision(flow, precision), 0.05))
+        for name, precision in same.other_precisions().items()
+    ]
     return [
-        Contender("bgfast", ours),
-        *rounded,
+        Contender("bgfast", partial(ours, flow)),
+        *reduced,
         Contender("JAX, jit", jax),
         Contender("torch.compile, flow and energy", compiled),
         Contender("torch eager, flow and energy", eager),

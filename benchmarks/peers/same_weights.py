@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from bgfast_kernels import network
 from bgfast_kernels.coupling import S_MAX
 from bgfast_kernels.dimer import DimerParameters
 from torch import Tensor, nn
 
 from bgfast.energies import ParticleDimer
 from bgfast.flows import RealNVP, Sequential, architecture, from_config
+from bgfast.flows.execution import Precision, bfloat16_is_supported
 from bgfast.ops.coupling_reference import bounded
 
 P = DimerParameters()
@@ -63,11 +65,21 @@ def make_flow(hidden: tuple[int, ...] = (200, 200, 200), spec: str = "R8") -> Se
     return flow
 
 
-def in_bfloat16(flow: Sequential) -> Sequential:
-    """Return the flow with its networks in bfloat16, with weights of its own."""
-    rounded = from_config({**flow.config, "precision": "bfloat16"})
-    rounded.load_state_dict(flow.state_dict())
-    return rounded
+def in_precision(flow: Sequential, precision: Precision) -> Sequential:
+    """Return the flow with its networks in another precision, with weights of its own."""
+    other = from_config({**flow.config, "precision": precision})
+    other.load_state_dict(flow.state_dict())
+    return other
+
+
+def other_precisions() -> dict[str, Precision]:
+    """Return those that this processor is faster in than in float32, by the contender's name."""
+    found: dict[str, Precision] = {}
+    if network.is_supported():
+        found["bgfast, high precision"] = "high"
+    if bfloat16_is_supported():
+        found["bgfast, bfloat16 nets"] = "bfloat16"
+    return found
 
 
 def output_of(network: nn.Module) -> nn.Linear:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bgfast.flows.execution import recomputed_rows
+from bgfast.flows.execution import packed_networks, recomputed_rows
 
 # Without autograd, rows are worked through in pieces whose activations stay in a core's cache.
 _ROWS_PER_THREAD = 2048
@@ -113,7 +113,8 @@ class Flow(nn.Module, ABC):
             transform = functools.partial(
                 checkpoint, transform, use_reentrant=False, preserve_rng_state=False
             )
-        values, logdets = zip(*map(transform, torch.split(rows, piece)), strict=True)
+        with packed_networks():
+            values, logdets = zip(*map(transform, torch.split(rows, piece)), strict=True)
         return torch.cat(values), torch.cat(logdets)
 
 

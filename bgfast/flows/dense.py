@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bgfast_kernels import network
 from torch import Tensor
 
 from bgfast.flows.dense_bfloat16 import (
@@ -37,8 +36,13 @@ from bgfast.flows.dense_bfloat16 import (
 )
 from bgfast.flows.dense_pieces import dense_in_pieces
 from bgfast.flows.dense_plain import ACTIVATIONS, plain_dense, traced_gradients
-from bgfast.flows.dense_tiles import TiledDense, tiled_dense
-from bgfast.flows.execution import Precision, bfloat16_is_supported, prepared_weights
+from bgfast.flows.dense_tiles import TiledDense, tiled_dense, tiles_serve
+from bgfast.flows.execution import (
+    Precision,
+    bfloat16_is_supported,
+    packed_weights,
+    prepared_weights,
+)
 from bgfast.ops.backend import eager_cpu
 
 # Numbers in the largest activation from which on our own autograd function is worth its calls from
@@ -83,12 +87,11 @@ def dense(
     if precision != "full":
         if x.dtype != torch.float32:
             raise TypeError(f"conditioners in {precision!r} are for float32 flows, got {x.dtype}")
-        if own_path and len(x) and network.is_supported():
+        if own_path and len(x) and tiles_serve(x, weights, biases):
             if tracked:
                 return _traced(TiledDense, x, weights, biases, activation, precision)
-            return tiled_dense(
-                x, weights, biases, activation, precision, {} if store is None else store
-            )
+            packed = packed_weights() if store is None else store
+            return tiled_dense(x, weights, biases, activation, precision, packed)
         if precision == "bfloat16" and not (own_path and len(x) and bfloat16_is_supported()):
             return _unfused(x, weights, biases, activation, store)
         if precision == "bfloat16":

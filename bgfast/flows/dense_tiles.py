@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from bgfast_kernels import network
 from torch import Tensor
@@ -22,6 +23,21 @@ from bgfast.flows.dense_plain import ACTIVATIONS, plain_dense, traced_gradients
 from bgfast.flows.execution import Precision
 
 _PARTS: dict[Precision, int] = {"bfloat16": 1, "high": 2}
+
+
+def tiles_serve(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> bool:
+    """Return whether there is a unit, and whether these fit together in shape, dtype and device.
+
+    The kernels get addresses: what does not fit is left to torch, which says so.
+    """
+    if not network.is_supported() or x.shape[1] != weights[0].shape[1]:
+        return False
+    n_in = x.shape[1]
+    for weight, bias in zip(weights, biases, strict=True):
+        if weight.shape != (len(bias), n_in) or bias.ndim != 1:
+            return False
+        n_in = len(bias)
+    return all(t.dtype == torch.float32 and t.device == x.device for t in (*weights, *biases))
 
 
 def tiled_dense(
@@ -49,7 +65,7 @@ def tiled_dense(
     """
     packed = store.get(weights[0])
     if packed is None:
-        packed = store[weights[0]] = _packed(weights, biases, precision)
+        packed = store[weights[0]] = _packed(weights, biases, precision, passing=False)
     return torch.from_numpy(network.forward(packed, _rows(x), activation))
 
 
@@ -65,7 +81,7 @@ class TiledDense(torch.autograd.Function):
     ) -> Tensor:
         """Run the network and keep what the gradients need."""
         n = len(parameters) // 2
-        packed = _packed(parameters[:n], parameters[n:], precision)
+        packed = _packed(parameters[:n], parameters[n:], precision, passing=True)
         n_bytes = network.kept_bytes(packed.widths, packed.parts, len(x))
         kept = torch.empty(n_bytes, dtype=torch.uint8)
         out = network.forward(packed, _rows(x), activation, kept.numpy())
@@ -87,8 +103,10 @@ class TiledDense(torch.autograd.Function):
                 out = rounded_dense(x, parameters[:n], parameters[n:], activate)
             grads = traced_gradients(out, (x, *parameters), needs, grad)
             return grads[0], None, None, *grads[1:]
+        weights = [weight.contiguous() for weight in parameters[:n]]
         found = network.backward(
-            [_array(weight) for weight in parameters[:n]],
+            _widths(weights),
+            _addresses(weights),
             ctx.activation,
             _rows(grad),
             kept.numpy(),
@@ -104,14 +122,20 @@ class TiledDense(torch.autograd.Function):
 
 
 def _packed(
-    weights: Sequence[Tensor], biases: Sequence[Tensor], precision: Precision
+    weights: Sequence[Tensor], biases: Sequence[Tensor], precision: Precision, passing: bool
 ) -> network.Packed:
-    arrays = [_array(weight) for weight in weights], [_array(bias) for bias in biases]
-    return network.pack(*arrays, _PARTS[precision])
+    together = [t.contiguous() for t in (*weights, *biases)]
+    addresses = _addresses(together)
+    return network.pack(_widths(weights), addresses, _PARTS[precision], passing=passing)
 
 
-def _array(parameter: Tensor) -> Any:
-    return parameter.detach().contiguous().numpy()
+def _widths(weights: Sequence[Tensor]) -> tuple[int, ...]:
+    return (weights[0].shape[1], *map(len, weights))
+
+
+def _addresses(parameters: Sequence[Tensor]) -> Any:
+    """Return where they lie; they have to stay alive as long as that is used."""
+    return np.array([t.data_ptr() for t in parameters], np.int64)
 
 
 def _rows(x: Tensor) -> network.Rows:

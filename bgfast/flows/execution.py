@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ bfloat16 much faster than float32 (:mod:`bgfast.flows.dense_tiles`), and float32
 products in the hidden layers (:mod:`bgfast.flows.dense_bfloat16`)."""
 
 _recomputed_rows: ContextVar[int | None] = ContextVar("bgfast_recomputed_rows", default=None)
-_prepared: ContextVar[dict[Tensor, Tensor] | None] = ContextVar("bgfast_prepared", default=None)
+_prepared: ContextVar[dict[Tensor, Any] | None] = ContextVar("bgfast_prepared", default=None)
+_packed: ContextVar[dict[Tensor, Any] | None] = ContextVar("bgfast_packed", default=None)
 
 
 def check_precision(precision: str, dtype: torch.dtype) -> None:
@@ -91,12 +92,28 @@ def bfloat16_conditioners() -> Iterator[None]:
         _prepared.reset(token)
 
 
+@contextmanager
+def packed_networks() -> Iterator[None]:
+    """Let conditioners called inside the block pack their weights once; these must not change."""
+    token = _packed.set({})
+    try:
+        yield
+    finally:
+        _packed.reset(token)
+
+
+def packed_weights() -> dict[Tensor, Any]:
+    """Return where networks packed for the matrix unit are kept as long as they are needed."""
+    kept = _packed.get()
+    return {} if kept is None else kept
+
+
 def bfloat16_is_supported() -> bool:
     """Return whether this build of torch and this processor multiply bfloat16 matrices."""
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return bool(available and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def prepared_weights() -> dict[Tensor, Tensor] | None:
+def prepared_weights() -> dict[Tensor, Any] | None:
     """Return the store of converted weights if bfloat16 is asked for."""
     return None if torch.compiler.is_compiling() else _prepared.get()

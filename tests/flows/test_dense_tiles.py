@@ -114,3 +114,31 @@ def test_the_kernel_and_onednn_leave_each_others_unit_alone():
         for _ in range(20):
             assert torch.equal(a @ b, product)
             assert torch.equal(dense(x, weights, biases, "tanh", "bfloat16"), kernel)
+
+
+@needs_unit
+def test_a_batch_in_pieces_packs_each_network_once(monkeypatch):
+    flow, z = flow_and_latent(64, "R2", precision="high")
+    calls, pack = [], tiles.pack
+    monkeypatch.setattr(tiles, "pack", lambda *a, **k: calls.append(1) or pack(*a, **k))
+    with torch.no_grad():
+        whole = flow(z)[0]
+        assert len(calls) == 8
+        monkeypatch.setattr("bgfast.flows.base._ROWS_PER_THREAD", 5)
+        pieces = flow(z)[0]
+    assert len(calls) == 16
+    assert torch.equal(pieces, whole)
+
+
+@pytest.mark.parametrize("precision", ["high", "bfloat16"])
+def test_what_does_not_fit_together_is_refused_as_torch_does(precision):
+    x, weights, biases = network(40, (7, 8), torch.float32)
+    wrong = [
+        (x[:, :5], weights, biases),
+        (x, [weights[0], weights[1][:, :6], weights[2]], biases),
+        (x, weights, [biases[0], biases[1][:7], biases[2]]),
+        (x, [w.double() for w in weights], biases),
+    ]
+    for inputs in wrong:
+        with pytest.raises(RuntimeError):
+            dense(*inputs, "tanh", precision)

@@ -33,16 +33,27 @@ def as_rows(array, width):
     )
 
 
+def pack(widths, weights, biases, parts=1):
+    return network.pack(widths, network.addresses(*weights, *biases), parts)
+
+
 def run(widths, n, parts, activation, seed=0):
     """Return the result and all gradients."""
     weights, biases, (x, grad) = make(widths, n, seed)
     kept = np.empty(network.kept_bytes(widths, parts, n), np.uint8)
-    packed = network.pack(weights, biases, parts)
+    packed = pack(widths, weights, biases, parts)
     out = network.forward(packed, as_rows(x, widths[0]), activation, kept)
     again = network.forward(packed, as_rows(x, widths[0]), activation)
     assert np.array_equal(out, again)
     found = network.backward(
-        weights, activation, as_rows(grad, widths[-1]), kept, True, True, parts
+        widths,
+        network.addresses(*weights),
+        activation,
+        as_rows(grad, widths[-1]),
+        kept,
+        True,
+        True,
+        parts,
     )
     return [out, found.x, *found.weights, *found.biases]
 
@@ -94,7 +105,7 @@ def test_the_output_layer_has_all_digits_of_float32_also_in_bfloat16():
     weights = [np.zeros((1, 1), "f"), np.array([[1 / 3], [1e-3], [-7e5]], "f")]
     biases = [np.array([1.0], "f"), np.array([1e-7, -1e-3, 0.1], "f")]
     x = network.Rows(np.zeros(40, "f"), 1, 40)
-    out = network.forward(network.pack(weights, biases), x, "relu")
+    out = network.forward(pack((1, 1, 3), weights, biases), x, "relu")
     exact = weights[1][:, 0].astype(float) + biases[1]
     np.testing.assert_allclose(
         out, np.tile(exact, (40, 1)), rtol=0, atol=1e-7 * np.abs(exact).max()
@@ -106,7 +117,7 @@ def test_the_output_layer_has_all_digits_of_float32_also_in_bfloat16():
 def test_tanh_is_good_to_its_last_digit_over_its_whole_range(parts, tolerance):
     x = np.concatenate([np.linspace(-12, 12, 4001), [-3e38, 3e38, 1e-3, 1e-20, 0.0]]).astype("f")
     one, none = np.ones((1, 1), "f"), np.zeros(1, "f")
-    packed = network.pack([one, one], [none, none], parts)
+    packed = pack((1, 1, 1), [one, one], [none, none], parts)
     out = network.forward(packed, network.Rows(x, 1, len(x)), "tanh")[:, 0]
     rounded = x if parts == 2 else bfloat16(x)
     exact = np.tanh(rounded.astype(float))
@@ -133,7 +144,7 @@ def test_bits_depend_neither_on_threads_nor_on_other_rows(activation, parts):
     for other in results[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
     weights, biases, (x, _) = make(widths, n)
-    packed = network.pack(weights, biases, parts)
+    packed = pack(widths, weights, biases, parts)
     some = network.forward(packed, as_rows(np.ascontiguousarray(x[77:90]), widths[0]), activation)
     assert np.array_equal(some, results[0][0][77:90])
 
@@ -143,7 +154,7 @@ def test_bits_depend_neither_on_threads_nor_on_other_rows(activation, parts):
 def test_a_row_that_is_not_finite_spoils_no_other(bad, parts):
     widths, n = (17, 33, 31, 15), 70
     weights, biases, (x, _) = make(widths, n)
-    packed = network.pack(weights, biases, parts)
+    packed = pack(widths, weights, biases, parts)
     good = network.forward(packed, as_rows(x, widths[0]), "tanh")
     x[37, 4] = bad
     out = network.forward(packed, as_rows(x, widths[0]), "tanh")

@@ -8,7 +8,7 @@ products are rounded to bfloat16, too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -21,26 +21,40 @@ from bgfast_kernels.network.amx import TILE, is_supported
 from bgfast_kernels.network.backward import backward as _backward
 from bgfast_kernels.network.forward import forward as _forward
 from bgfast_kernels.network.layout import (
-    BACKWARD,
     BIAS,
-    FORWARD,
     N_IN,
     N_OUT,
-    PARTS,
+    ROWS,
+    TILES_IN,
+    TILES_OUT,
     WEIGHT,
+    Layout,
+    columns,
     layout,
     n_blocks,
 )
-from bgfast_kernels.network.packing import pack_bias, pack_transposed, pack_weights
+from bgfast_kernels.network.packing import pack_backward, pack_forward
 from bgfast_kernels.network.weight_gradients import squares, sum_blocks, weight_gradients
 
-__all__ = ["Packed", "Rows", "backward", "forward", "is_supported", "kept_bytes", "pack"]
+__all__ = [
+    "Gradients",
+    "Packed",
+    "Rows",
+    "addresses",
+    "backward",
+    "forward",
+    "is_supported",
+    "kept_bytes",
+    "pack",
+]
 
 Single = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 # Blocks of the backward pass at a time: their gradients take 1.5 MB for three layers of 200.
 _BLOCKS_AT_ONCE = 32
+_LEAST_COLUMNS = 8  # tiles of columns worth a thread
+_LEAST_PRODUCTS = 2**22  # products of numbers worth one
 _CONFIGURATION = amx.configuration()
 _NO_BYTES = np.empty(0, np.uint8)
 _NO_NUMBERS = np.empty(0, np.float32)
@@ -63,24 +77,43 @@ class Packed(NamedTuple):
     biases: Single
 
 
-def pack(weights: Sequence[Single], biases: Sequence[Single], parts: int = 1) -> Packed:
+def addresses(*arrays: Single) -> NDArray[np.int64]:
+    """Return where contiguous arrays lie in memory."""
+    return np.array([array.ctypes.data for array in arrays], np.int64)
+
+
+def pack(
+    widths: tuple[int, ...],
+    parameters: NDArray[np.int64],
+    parts: int = 1,
+    *,
+    passing: bool = False,
+) -> Packed:
     """Return the network's numbers as :func:`forward` takes them.
 
     Parameters
     ----------
-    weights, biases
-        Of every layer, ``[widths[i + 1], widths[i]]`` and ``[widths[i + 1]]``, contiguous.
+    widths
+        Columns of the inputs of all layers, and of the result.
+    parameters
+        Addresses of the float32 weights of all layers, ``[widths[i + 1], widths[i]]``, contiguous,
+        then of their biases.
     parts
         How many bfloat16 numbers make a number, 1 or 2.
+    passing
+        Whether the next call of this thread may overwrite what is returned.
     """
-    widths = _widths(weights)
     where = layout(widths, parts)
-    packed, numbers = _aligned(where.forward_bytes), _aligned(4 * where.biases).view(np.float32)
-    last = len(weights) - 1
-    for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-        row = where.table[i]
-        pack_weights(weight.reshape(-1), *weight.shape, row[PARTS], packed, row[FORWARD])
-        pack_bias(bias, parts == 1 and i < last, numbers, row[BIAS])
+    take = _lasting.take if passing else _new
+    packed = take("forward", where.forward_bytes)
+    numbers = take("biases", 4 * where.biases).view(np.float32)
+    tiles = columns(widths, TILES_OUT)
+    parallel_rows(
+        pack_forward,
+        len(tiles),
+        *(tiles, parameters, where.table, parts, packed, numbers),
+        min_rows=_LEAST_COLUMNS,
+    )
     return Packed(widths, parts, packed, numbers)
 
 
@@ -113,7 +146,7 @@ def forward(packed: Packed, x: Rows, activation: str, kept: Bytes | None = None)
         *(where.table, where.parts, where.groups),
         *(KINDS[activation], _CONFIGURATION, out),
         *(_NO_BYTES if kept is None else kept, where.kept_tiles),
-        min_rows=1,
+        min_rows=_least_blocks(where),
     )
     return out.reshape(x.n, -1)
 
@@ -127,7 +160,8 @@ class Gradients(NamedTuple):
 
 
 def backward(
-    weights: Sequence[Single],
+    widths: tuple[int, ...],
+    parameters: NDArray[np.int64],
     activation: str,
     grad: Rows,
     kept: Bytes,
@@ -139,8 +173,8 @@ def backward(
 
     Parameters
     ----------
-    weights
-        Of every layer, contiguous.
+    widths, parameters
+        As :func:`pack` takes them; biases are not needed.
     activation
         As in the forward pass.
     grad
@@ -152,18 +186,23 @@ def backward(
     parts
         As in the forward pass.
     """
-    widths = _widths(weights)
     where = layout(widths, parts)
-    packed = _aligned(where.backward_bytes)
-    for i, weight in enumerate(weights):
-        pack_transposed(weight.reshape(-1), *weight.shape, parts, packed, where.table[i, BACKWARD])
+    packed = _lasting.take("backward", where.backward_bytes)
+    tiles = columns(widths, TILES_IN)
+    parallel_rows(
+        pack_backward,
+        len(tiles),
+        *(tiles, parameters, where.table, parts, packed),
+        min_rows=_LEAST_COLUMNS,
+    )
     blocks = n_blocks(grad.n)
     at_once = min(blocks, _BLOCKS_AT_ONCE)
-    gradients = _aligned(at_once * where.gradient_tiles * TILE)
-    bias_sums = np.empty(at_once * where.biases, np.float32)
+    gradients = _lasting.take("gradients", at_once * where.gradient_tiles * TILE)
+    bias_sums = _lasting.take("sums", 4 * at_once * where.biases).view(np.float32)
     grad_x = np.empty(grad.n * widths[0], np.float32) if needs_x else _NO_NUMBERS
     grad_weights = np.empty(where.weights, np.float32)
     grad_biases = np.zeros(where.biases, np.float32)
+    parted = squares(widths, parts)
     for origin in range(0, blocks, at_once):
         n = min(at_once, blocks - origin)
         parallel_rows(
@@ -173,22 +212,15 @@ def backward(
             *(where.table, where.parts, where.groups),
             *(KINDS[activation], _CONFIGURATION, kept, where.kept_tiles),
             *(gradients, where.gradient_tiles, bias_sums, where.biases, grad_x),
-            min_rows=1,
+            min_rows=_least_blocks(where),
         )
         if needs_parameters:
             parallel_rows(
                 weight_gradients,
-                len(squares(widths, parts)),
-                *(
-                    squares(widths, parts),
-                    where.table,
-                    parts,
-                    _CONFIGURATION,
-                    kept,
-                    where.kept_tiles,
-                ),
+                len(parted),
+                *(parted, where.table, parts, _CONFIGURATION, kept, where.kept_tiles),
                 *(gradients, where.gradient_tiles, origin, n, origin > 0, grad_weights),
-                min_rows=1,
+                min_rows=max(1, _LEAST_PRODUCTS // (n * 32**3)),
             )
             sum_blocks(bias_sums, where.biases, n, grad_biases)
     ends = [*where.table[1:, WEIGHT], where.weights]
@@ -200,12 +232,29 @@ def backward(
     )
 
 
-def _widths(weights: Sequence[Single]) -> tuple[int, ...]:
-    return (weights[0].shape[1], *(len(weight) for weight in weights))
+def _least_blocks(where: Layout) -> int:
+    """Return how many blocks of rows are worth a thread."""
+    return max(1, _LEAST_PRODUCTS // (ROWS * where.weights))
 
 
-def _aligned(n_bytes: int) -> Bytes:
+def _new(name: str, n_bytes: int) -> Bytes:
     """Return memory that begins at a cache line."""
     memory = np.empty(n_bytes + 64, np.uint8)
     start = -memory.ctypes.data % 64
     return memory[start : start + n_bytes]
+
+
+class _Lasting(threading.local):
+    """Memory that a thread uses again in every call: fresh memory comes page by page, by faults."""
+
+    def __init__(self) -> None:
+        self._memory: dict[str, Bytes] = {}
+
+    def take(self, name: str, n_bytes: int) -> Bytes:
+        memory = self._memory.get(name)
+        if memory is None or len(memory) < n_bytes:
+            memory = self._memory[name] = _new(name, n_bytes)
+        return memory[:n_bytes]
+
+
+_lasting = _Lasting()

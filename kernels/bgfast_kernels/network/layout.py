@@ -88,3 +88,10 @@ def layout(widths: tuple[int, ...], parts: int) -> Layout:
 def n_blocks(n_rows: int) -> int:
     """Return the number of blocks that ``n_rows`` rows fill."""
     return -(-n_rows // ROWS)
+
+
+@functools.lru_cache
+def columns(widths: tuple[int, ...], tiles: int) -> NDArray[np.int64]:
+    """Return layer and number of every tile of columns, ``TILES_IN`` or ``TILES_OUT``."""
+    table = layout(widths, 1).table
+    return np.array([(i, t) for i, row in enumerate(table) for t in range(row[tiles])], np.int64)

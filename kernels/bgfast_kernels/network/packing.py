@@ -10,64 +10,102 @@ from numpy.typing import NDArray
 from bgfast_kernels.compiling import jit
 from bgfast_kernels.network import halves, memory
 from bgfast_kernels.network.amx import ROW, TILE
+from bgfast_kernels.network.layout import (
+    BACKWARD,
+    BIAS,
+    FORWARD,
+    GROUPS_IN,
+    GROUPS_OUT,
+    N_IN,
+    N_OUT,
+    PARTS,
+)
 
 Bytes = NDArray[np.uint8]
 Single = NDArray[np.float32]
 
 
 @jit
-def pack_weights(
-    weight: Single, n_out: int, n_in: int, parts: int, packed: Bytes, offset: int
+def pack_forward(
+    start: int,
+    stop: int,
+    columns: NDArray[np.int64],
+    addresses: NDArray[np.int64],
+    table: NDArray[np.int64],
+    parts: int,
+    packed: Bytes,
+    numbers: Single,
 ) -> None:
-    """Write ``weight[n_out, n_in]``, flat, as right factors of the forward pass.
+    """Write weights as right factors of the forward pass, and biases.
 
-    Three parts hold all digits of a float32.
+    Parameters
+    ----------
+    columns
+        Layers and tiles of 16 outputs; those from ``start`` to ``stop`` are worked on.
+    addresses
+        Of the weights of all layers, then of their biases.
+    table, parts
+        Of the layout.
+    packed, numbers
+        Written: weights, and biases with zeros up to the end of their last tile. Biases of hidden
+        layers are rounded if numbers have one part.
     """
+    last = len(table) - 1
+    for i in range(start, stop):
+        layer, t = columns[i]
+        row = table[layer]
+        to = packed.ctypes.data + row[FORWARD] + t * row[GROUPS_IN] * row[PARTS] * TILE
+        _pack_column(addresses[layer], row[N_OUT], row[N_IN], row[PARTS], t, to)
+        n_out = row[N_OUT]
+        x = rows_of(addresses[len(table) + layer], n_out, 1, 0, 16 * t, n_out)
+        if parts == 1 and layer < last:
+            x = halves.first(halves.rounded(x, x))
+        memory.store(numbers.ctypes.data + 4 * row[BIAS] + ROW * t, x)
+
+
+@jit
+def _pack_column(source: int, n_out: int, n_in: int, parts: int, t: int, to: int) -> None:
     space = memory.scratch(TILE)
-    tile, source, to = space.ctypes.data, weight.ctypes.data, packed.ctypes.data + offset
-    for t in range((n_out + 15) // 16):
-        for g in range((n_in + 31) // 32):
-            for part in range(parts):
-                for o in range(16):
-                    row = 16 * t + o
-                    a = rows_of(source, n_in, n_out, row, 32 * g, n_in)
-                    b = rows_of(source, n_in, n_out, row, 32 * g + 16, n_in)
-                    for _ in range(part):
-                        known = halves.rounded(a, b)
-                        a, b = a - halves.first(known), b - halves.second(known)
-                    halves.store(tile + ROW * o, halves.rounded(a, b))
-                memory.transpose_tile(tile, to)
-                to += TILE
+    tile = space.ctypes.data
+    for g in range((n_in + 31) // 32):
+        for part in range(parts):
+            for o in range(16):
+                a = rows_of(source, n_in, n_out, 16 * t + o, 32 * g, n_in)
+                b = rows_of(source, n_in, n_out, 16 * t + o, 32 * g + 16, n_in)
+                for _ in range(part):
+                    known = halves.rounded(a, b)
+                    a, b = a - halves.first(known), b - halves.second(known)
+                halves.store(tile + ROW * o, halves.rounded(a, b))
+            memory.transpose_tile(tile, to)
+            to += TILE
     memory.keep(space)
 
 
 @jit
-def pack_transposed(
-    weight: Single, n_out: int, n_in: int, parts: int, packed: Bytes, offset: int
+def pack_backward(
+    start: int,
+    stop: int,
+    columns: NDArray[np.int64],
+    addresses: NDArray[np.int64],
+    table: NDArray[np.int64],
+    parts: int,
+    packed: Bytes,
 ) -> None:
-    """Write ``weight[n_out, n_in]``, flat, as right factors of the backward pass."""
+    """Write weights as right factors of the backward pass; ``columns`` are tiles of 16 inputs."""
     none = memory.fill(0)
-    source, to = weight.ctypes.data, packed.ctypes.data + offset
-    for t in range((n_in + 15) // 16):
-        for g in range((n_out + 31) // 32):
-            for j in range(16):
-                row = 32 * g + 2 * j
-                a = rows_of(source, n_in, n_out, row, 16 * t, n_in)
-                b = rows_of(source, n_in, n_out, row + 1, 16 * t, n_in)
-                for part in range(parts):
-                    low, high = halves.rounded(a, none), halves.rounded(b, none)
-                    halves.store(to + part * TILE + ROW * j, halves.first_paired(low, high))
-                    a, b = a - halves.first(low), b - halves.first(high)
-            to += parts * TILE
-
-
-@jit
-def pack_bias(bias: Single, round_it: bool, numbers: Single, offset: int) -> None:
-    """Write a bias, rounded to bfloat16 if asked to, and zeros up to the end of its last tile."""
-    source, to = bias.ctypes.data, numbers.ctypes.data + 4 * offset
-    for t in range((len(bias) + 15) // 16):
-        x = rows_of(source, len(bias), 1, 0, 16 * t, len(bias))
-        memory.store(to + ROW * t, halves.first(halves.rounded(x, x)) if round_it else x)
+    for i in range(start, stop):
+        layer, t = columns[i]
+        row = table[layer]
+        source, n_out, n_in = addresses[layer], row[N_OUT], row[N_IN]
+        to = packed.ctypes.data + row[BACKWARD] + t * row[GROUPS_OUT] * parts * TILE
+        for o in range(0, 32 * row[GROUPS_OUT], 2):
+            a = rows_of(source, n_in, n_out, o, 16 * t, n_in)
+            b = rows_of(source, n_in, n_out, o + 1, 16 * t, n_in)
+            for part in range(parts):
+                low, high = halves.rounded(a, none), halves.rounded(b, none)
+                halves.store(to + part * TILE, halves.first_paired(low, high))
+                a, b = a - halves.first(low), b - halves.first(high)
+            to += ROW if o % 32 < 30 else (parts - 1) * TILE + ROW
 
 
 @jit(inline="always")  # type: ignore[untyped-decorator]

@@ -22,6 +22,10 @@ from bgfast_kernels.network.layout import (
 )
 from bgfast_kernels.network.packing import Bytes, Single
 
+# Blocks of one part that a pass over all squares takes in: their gradients stay in a core's first
+# cache from square to square.
+_BLOCKS_TOGETHER = 8
+
 
 @functools.lru_cache
 def squares(widths: tuple[int, ...], parts: int) -> NDArray[np.int64]:
@@ -70,33 +74,38 @@ def weight_gradients(
     result
         Gradients of the weights of all layers, ``[n_out, n_in]`` each, flat, one after the other.
     """
-    space = memory.scratch(4 * TILE)
-    sums, to = space.ctypes.data, result.ctypes.data
+    space = memory.scratch((stop - start) * 4 * TILE)
+    left, right = gradients.ctypes.data, kept.ctypes.data + origin * kept_tiles * TILE
+    together = _BLOCKS_TOGETHER // parts
     amx.configure(configuration.ctypes.data)
+    for first in range(0, n_blocks, together):
+        sums = space.ctypes.data
+        for square in range(start, stop):
+            layer, o, i = squares[square]
+            row = table[layer]
+            _add_products(
+                *(
+                    left + (first * gradient_tiles + row[GRADIENT] + o) * TILE,
+                    gradient_tiles * TILE,
+                ),
+                *(right + (first * kept_tiles + row[KEPT] + i) * TILE, kept_tiles * TILE),
+                *(min(together, n_blocks - first), parts),
+                *(row[TILES_OUT], row[TILES_IN], o, i, first > 0, sums),
+            )
+            sums += 4 * TILE
+    amx.release()
+    sums = space.ctypes.data
     for square in range(start, stop):
         layer, o, i = squares[square]
         row = table[layer]
-        _sum_over_rows(
-            *(gradients.ctypes.data + (row[GRADIENT] + o) * TILE, gradient_tiles * TILE),
-            *(kept.ctypes.data + (origin * kept_tiles + row[KEPT] + i) * TILE, kept_tiles * TILE),
-            *(n_blocks, parts, row[TILES_OUT], row[TILES_IN], o, i, sums),
-        )
-        for r in range(min(32, row[N_OUT] - 16 * o)):
-            for side in range(2):
-                count = min(16, row[N_IN] - 16 * (i + side))
-                if count > 0:
-                    column = (16 * o + r) * row[N_IN] + 16 * (i + side)
-                    at = to + 4 * (row[WEIGHT] + column)
-                    value = memory.load(sums + r // 16 * 2 * TILE + r % 16 * ROW + side * TILE)
-                    if add:
-                        value = memory.load_some(at, count) + value
-                    memory.store_some(at, count, value)
-    amx.release()
+        to = result.ctypes.data + 4 * row[WEIGHT]
+        _write_square(sums, row[N_OUT], row[N_IN], o, i, add, to)
+        sums += 4 * TILE
     memory.keep(space)
 
 
 @jit
-def _sum_over_rows(
+def _add_products(
     left: int,
     left_step: int,
     right: int,
@@ -107,19 +116,27 @@ def _sum_over_rows(
     tiles_right: int,
     o: int,
     i: int,
+    go_on: bool,
     sums: int,
 ) -> None:
-    """Write four tiles: outputs o and inputs i, o and i + 1, then output o + 1 with both.
+    """Sum up four tiles: outputs o and inputs i, o and i + 1, then output o + 1 with both.
 
     ``left`` and ``right`` are where tile o of the gradients and tile i of the inputs are in the
     first block. Where there is no next tile the first one stands in; what comes of it is not used.
+    ``go_on`` adds to what is at ``sums``.
     """
     left_low, right_low = tiles_left * TILE, tiles_right * TILE
     next_left, next_right = TILE if o + 1 < tiles_left else 0, TILE if i + 1 < tiles_right else 0
-    amx.zero(0)
-    amx.zero(1)
-    amx.zero(2)
-    amx.zero(3)
+    if go_on:
+        amx.load(0, sums, ROW)
+        amx.load(1, sums + TILE, ROW)
+        amx.load(2, sums + 2 * TILE, ROW)
+        amx.load(3, sums + 3 * TILE, ROW)
+    else:
+        amx.zero(0)
+        amx.zero(1)
+        amx.zero(2)
+        amx.zero(3)
     for _ in range(n_blocks):
         amx.load(4, left, ROW)
         amx.load(5, left + next_left, ROW)
@@ -149,6 +166,20 @@ def _sum_over_rows(
     amx.store(1, sums + TILE, ROW)
     amx.store(2, sums + 2 * TILE, ROW)
     amx.store(3, sums + 3 * TILE, ROW)
+
+
+@jit
+def _write_square(sums: int, n_out: int, n_in: int, o: int, i: int, add: bool, to: int) -> None:
+    """Copy four tiles to, or add them to, ``[n_out, n_in]`` float32."""
+    for r in range(min(32, n_out - 16 * o)):
+        for side in range(2):
+            count = min(16, n_in - 16 * (i + side))
+            if count > 0:
+                at = to + 4 * ((16 * o + r) * n_in + 16 * (i + side))
+                value = memory.load(sums + r // 16 * 2 * TILE + r % 16 * ROW + side * TILE)
+                if add:
+                    value = memory.load_some(at, count) + value
+                memory.store_some(at, count, value)
 
 
 @jit
