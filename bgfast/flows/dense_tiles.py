@@ -82,11 +82,10 @@ class TiledDense(torch.autograd.Function):
         """Run the network and keep what the gradients need."""
         n = len(parameters) // 2
         packed = _packed(parameters[:n], parameters[n:], precision, passing=True)
-        n_bytes = network.kept_bytes(packed.widths, packed.parts, len(x))
-        kept = torch.empty(n_bytes, dtype=torch.uint8)
-        out = network.forward(packed, _rows(x), activation, kept.numpy())
+        kept = network.kept_memory(packed.widths, packed.parts, len(x))
+        out = network.forward(packed, _rows(x), activation, kept)
         ctx.activation, ctx.precision = activation, precision
-        ctx.save_for_backward(x, kept, *parameters)
+        ctx.save_for_backward(x, torch.from_numpy(kept), *parameters)
         return torch.from_numpy(out)
 
     @staticmethod

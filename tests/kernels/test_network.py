@@ -40,7 +40,7 @@ def pack(widths, weights, biases, parts=1):
 def run(widths, n, parts, activation, seed=0):
     """Return the result and all gradients."""
     weights, biases, (x, grad) = make(widths, n, seed)
-    kept = np.empty(network.kept_bytes(widths, parts, n), np.uint8)
+    kept = network.kept_memory(widths, parts, n)
     packed = pack(widths, weights, biases, parts)
     out = network.forward(packed, as_rows(x, widths[0]), activation, kept)
     again = network.forward(packed, as_rows(x, widths[0]), activation)
@@ -162,3 +162,12 @@ def test_a_row_that_is_not_finite_spoils_no_other(bad, parts):
     assert not np.array_equal(out[37], good[37])
     if np.isnan(bad):
         assert np.isnan(out[37]).all()
+
+
+def test_memory_amid_a_cache_line_is_refused():
+    widths = (5, 16, 3)
+    weights, biases, (x, _) = make(widths, 40)
+    kept = network.kept_memory(widths, 1, 41)
+    packed = pack(widths, weights, biases)
+    with pytest.raises(ValueError, match="kept must begin at a cache line"):
+        network.forward(packed, as_rows(x, widths[0]), "tanh", kept[8:])

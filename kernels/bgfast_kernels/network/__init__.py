@@ -44,7 +44,7 @@ __all__ = [
     "backward",
     "forward",
     "is_supported",
-    "kept_bytes",
+    "kept_memory",
     "pack",
 ]
 
@@ -117,9 +117,9 @@ def pack(
     return Packed(widths, parts, packed, numbers)
 
 
-def kept_bytes(widths: tuple[int, ...], parts: int, n: int) -> int:
-    """Return how many bytes the inputs of all layers take, for ``n`` rows."""
-    return n_blocks(n) * layout(widths, parts).kept_tiles * TILE
+def kept_memory(widths: tuple[int, ...], parts: int, n: int) -> Bytes:
+    """Return memory for the inputs of all layers, for ``n`` rows; it begins at a cache line."""
+    return _new("kept", n_bytes=n_blocks(n) * layout(widths, parts).kept_tiles * TILE)
 
 
 def forward(packed: Packed, x: Rows, activation: str, kept: Bytes | None = None) -> Single:
@@ -134,9 +134,17 @@ def forward(packed: Packed, x: Rows, activation: str, kept: Bytes | None = None)
     activation
         ``"relu"`` or ``"tanh"``, after every layer but the last.
     kept
-        Memory of :func:`kept_bytes` bytes for what :func:`backward` needs, if that is to come;
-        better at the beginning of a cache line.
+        :func:`kept_memory` for what :func:`backward` needs, if that is to come.
+
+    Raises
+    ------
+    ValueError
+        If ``kept`` does not begin at a cache line.
     """
+    if kept is not None and kept.ctypes.data % 64:
+        raise ValueError(
+            "kept must begin at a cache line, as kept_memory does; this array does not"
+        )
     where = layout(packed.widths, packed.parts)
     out = np.empty(x.n * packed.widths[-1], np.float32)
     parallel_rows(

@@ -11,7 +11,7 @@ from bgfast_kernels.compiling import jit
 from bgfast_kernels.network import amx, memory
 from bgfast_kernels.network.activation import derivative
 from bgfast_kernels.network.amx import ROW, TILE
-from bgfast_kernels.network.halves import high_halves, low_halves
+from bgfast_kernels.network.halves import high_halves, low_halves, store
 from bgfast_kernels.network.layout import (
     BACKWARD,
     BIAS,
@@ -139,7 +139,7 @@ def _given(
             c = rows_of(grad, stride, n, row + 16, 32 * g, n_out)
             d = rows_of(grad, stride, n, row + 16, 32 * g + 16, n_out)
             there = target + 2 * g * TILE + ROW * r
-            pack_rows(there, low, pairs + ROW * r, pairs_low, True, a, b, c, d)
+            pack_rows(store, there, low, pairs + ROW * r, pairs_low, True, a, b, c, d)
             left, right = left + (a + c), right + (b + d)
         two = 32 * g + 16 < n_out
         after = to + 2 * g * TILE
@@ -197,7 +197,7 @@ def _hidden(
         for r in range(0, TILE, ROW):
             a, b = memory.load(sums + r), memory.load(sums + TILE + r)
             c, d = memory.load(sums + 2 * TILE + r), memory.load(sums + 3 * TILE + r)
-            pack_rows(target + t * TILE + r, low, pairs + r, pairs_low, True, a, b, c, d)
+            pack_rows(store, target + t * TILE + r, low, pairs + r, pairs_low, True, a, b, c, d)
             left_sum, right_sum = left_sum + (a + c), right_sum + (b + d)
         _keep(pairs, pairs_low, to + t * TILE, kept_low, two)
         _keep_sums(column_sums + t * ROW, two, left_sum, right_sum)

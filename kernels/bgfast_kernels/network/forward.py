@@ -9,6 +9,7 @@ from bgfast_kernels.compiling import jit
 from bgfast_kernels.network import amx, memory
 from bgfast_kernels.network.activation import activate
 from bgfast_kernels.network.amx import ROW, TILE
+from bgfast_kernels.network.halves import stream
 from bgfast_kernels.network.layout import (
     BIAS,
     FORWARD,
@@ -110,7 +111,7 @@ def _inputs(
             c = rows_of(x, stride, n, row + 16, 32 * g, n_in)
             d = rows_of(x, stride, n, row + 16, 32 * g + 16, n_in)
             there = at + offset if at else 0
-            pack_rows(target + offset, low, there, kept_low, two, a, b, c, d)
+            pack_rows(stream, target + offset, low, there, kept_low, two, a, b, c, d)
 
 
 @jit
@@ -141,4 +142,4 @@ def _hidden(
             a, b = memory.load(sums + r), memory.load(sums + TILE + r)
             c, d = memory.load(sums + 2 * TILE + r), memory.load(sums + 3 * TILE + r)
             there = at + t * TILE + r if at else 0
-            pack_rows(target + t * TILE + r, low, there, kept_low, two, a, b, c, d)
+            pack_rows(stream, target + t * TILE + r, low, there, kept_low, two, a, b, c, d)

@@ -99,6 +99,20 @@ def store(typing_context: Any, address: Any, words: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def stream(typing_context: Any, address: Any, words: Any) -> Any:
+    """Write words to an address, a multiple of 64, past the caches: what is read much later."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        written = builder.store(values[1], builder.inttoptr(values[0], _WORDS.as_pointer()))
+        written.align = 64
+        once = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+        written.set_metadata("nontemporal", once)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, words), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def low_halves(typing_context: Any, address: Any) -> Any:
     """Return as float32 the first numbers of the words at an address."""
 

@@ -110,12 +110,23 @@ def pack_backward(
 
 @jit(inline="always")  # type: ignore[untyped-decorator]
 def pack_rows(
-    to: int, low: int, at: int, paired_low: int, two: bool, a: Any, b: Any, c: Any, d: Any
+    write: Any,
+    to: int,
+    low: int,
+    at: int,
+    paired_low: int,
+    two: bool,
+    a: Any,
+    b: Any,
+    c: Any,
+    d: Any,
 ) -> None:
     """Write 32 columns of the rows r and r + 16 of a block, row r of their tiles.
 
     Parameters
     ----------
+    write
+        How to write the tiles at ``at``.
     to, low
         Where row r of the left factors is to be, and how much further its low parts; 0 for none.
     at, paired_low
@@ -129,18 +140,18 @@ def pack_rows(
     halves.store(to, upper)
     halves.store(to + TILE, lower)
     if at:
-        halves.store(at, halves.first_paired(upper, lower))
+        write(at, halves.first_paired(upper, lower))
         if two:
-            halves.store(at + TILE, halves.second_paired(upper, lower))
+            write(at + TILE, halves.second_paired(upper, lower))
     if low:
         upper = halves.rounded(a - halves.first(upper), b - halves.second(upper))
         lower = halves.rounded(c - halves.first(lower), d - halves.second(lower))
         halves.store(to + low, upper)
         halves.store(to + low + TILE, lower)
         if at:
-            halves.store(at + paired_low, halves.first_paired(upper, lower))
+            write(at + paired_low, halves.first_paired(upper, lower))
             if two:
-                halves.store(at + paired_low + TILE, halves.second_paired(upper, lower))
+                write(at + paired_low + TILE, halves.second_paired(upper, lower))
 
 
 @jit(inline="always")  # type: ignore[untyped-decorator]
