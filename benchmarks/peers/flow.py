@@ -128,7 +128,9 @@ def case(
         return Answer(lambda: own(mapped, batch), tolerance=tolerance)
 
     reduced = [
-        Contender(name, partial(our_answer, same.in_precision(flow, precision), 0.05))
+        Contender(
+            name, partial(our_answer, same.in_precision(flow, precision), same.tolerance(precision))
+        )
         for name, precision in same.other_precisions().items()
     ]
     contenders = [

@@ -152,7 +152,9 @@ def contenders(flow: Sequential, z: Tensor, n: int) -> list[Contender]:
         return Answer(call, check, -(-n // rows) * rows)
 
     reduced = [
-        Contender(name, partial(ours, same.in_precision(flow, precision), 0.05))
+        Contender(
+            name, partial(ours, same.in_precision(flow, precision), same.tolerance(precision))
+        )
         for name, precision in same.other_precisions().items()
     ]
     return [

@@ -72,6 +72,11 @@ def in_precision(flow: Sequential, precision: Precision) -> Sequential:
     return other
 
 
+def tolerance(precision: Precision) -> float:
+    """Return how far off results in that precision may be, relative to their size."""
+    return 0.05 if precision == "bfloat16" else 2e-3
+
+
 def other_precisions() -> dict[str, Precision]:
     """Return those that this processor is faster in than in float32, by the contender's name."""
     found: dict[str, Precision] = {}

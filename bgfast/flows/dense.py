@@ -36,7 +36,7 @@ from bgfast.flows.dense_bfloat16 import (
 )
 from bgfast.flows.dense_pieces import dense_in_pieces
 from bgfast.flows.dense_plain import ACTIVATIONS, plain_dense, traced_gradients
-from bgfast.flows.dense_tiles import TiledDense, tiled_dense, tiles_serve
+from bgfast.flows.dense_tiles import LEAST_ROWS_HIGH, TiledDense, tiled_dense, tiles_serve
 from bgfast.flows.execution import (
     Precision,
     bfloat16_is_supported,
@@ -72,8 +72,8 @@ def dense(
     activation
         Key of :data:`ACTIVATIONS`; after every layer but the last.
     precision
-        ``"full"``: the tensors' own; ``"high"``: about 1e-5, where that is faster
-        (:mod:`bgfast.flows.dense_tiles`), else ``"full"``; ``"bfloat16"``: that of
+        ``"full"``: the tensors' own; ``"high"``: about 1e-5 where
+        :mod:`bgfast.flows.dense_tiles` serves, else ``"full"``; ``"bfloat16"``: that of
         :mod:`bgfast.flows.dense_bfloat16`.
     """
     own_path = activation in ("tanh", "relu") and x.ndim == 2 and eager_cpu(x)
@@ -87,7 +87,8 @@ def dense(
     if precision != "full":
         if x.dtype != torch.float32:
             raise TypeError(f"conditioners in {precision!r} are for float32 flows, got {x.dtype}")
-        if own_path and len(x) and tiles_serve(x, weights, biases):
+        least = LEAST_ROWS_HIGH if precision == "high" else 1
+        if own_path and len(x) >= least and tiles_serve(x, weights, biases):
             if tracked:
                 return _traced(TiledDense, x, weights, biases, activation, precision)
             packed = packed_weights() if store is None else store

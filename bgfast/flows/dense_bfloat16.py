@@ -1,12 +1,12 @@
-"""The dense network with its hidden layers in bfloat16: three ways to compute one and the same map.
+"""The dense network with its hidden layers in bfloat16: ways to compute one and the same map.
 
 Inputs, weights and biases of the hidden layers are rounded to bfloat16 (8 significant bits);
 products are summed up and activations evaluated in float32, and what goes into the next layer is
 rounded again. The output layer is that of float32, so that shifts and log-scales have no steps of
 their own. Where tensors are rounded, gradients pass as if they were not.
 
-- :func:`fused_layers`, :func:`fused_dense`: oneDNN on the CPU, several times the rate of float32
-  with AMX;
+- :mod:`bgfast.flows.dense_tiles`: one kernel for all layers, on processors with a matrix unit;
+- :func:`fused_layers`, :func:`fused_dense`: oneDNN on other CPUs;
 - :func:`plain_bfloat16_dense`: plain torch in bfloat16, for CUDA devices; it rounds once more,
   before the activation;
 - :func:`rounded_dense`: float32 arithmetic on rounded numbers. The reference, for every device,
@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Activation = Callable[[Tensor], Tensor]
-Store = dict[Tensor, Any]
+Store = dict[Any, Any]
 """What was converted, of weights and biases, for repeated calls with the same ones."""
 
 

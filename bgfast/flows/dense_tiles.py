@@ -5,7 +5,12 @@ activations stay in a core's cache, and multiplies in bfloat16:
 
 - precision ``"bfloat16"``: the map of :func:`bgfast.flows.dense_bfloat16.rounded_dense`;
 - precision ``"high"``: numbers are sums of two bfloat16 numbers, which is the map of float32 to
-  about 1e-5 of its size.
+  about 1e-5 of its size, and its gradients too, but for units of relu that are off in one and on in
+  the other. An input that bfloat16 cannot hold (3.4e38, infinity) makes its row NaN.
+
+Weights are packed in every call, which pays from a hundred rows on: smaller batches in "high" are
+left to float32. Those in bfloat16 are not, as hidden units are steps there, and no number should
+land on another one because of its batch.
 """
 
 from __future__ import annotations
@@ -22,6 +27,8 @@ from bgfast.flows.dense_bfloat16 import Store, rounded_dense
 from bgfast.flows.dense_plain import ACTIVATIONS, plain_dense, traced_gradients
 from bgfast.flows.execution import Precision
 
+LEAST_ROWS_HIGH = 128
+
 _PARTS: dict[Precision, int] = {"bfloat16": 1, "high": 2}
 
 
@@ -30,14 +37,17 @@ def tiles_serve(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) 
 
     The kernels get addresses: what does not fit is left to torch, which says so.
     """
-    if not network.is_supported() or x.shape[1] != weights[0].shape[1]:
+    if not network.is_supported() or x.is_neg():
         return False
     n_in = x.shape[1]
     for weight, bias in zip(weights, biases, strict=True):
-        if weight.shape != (len(bias), n_in) or bias.ndim != 1:
+        if bias.ndim != 1 or weight.shape != (len(bias), n_in) or weight.numel() == 0:
             return False
         n_in = len(bias)
-    return all(t.dtype == torch.float32 and t.device == x.device for t in (*weights, *biases))
+    return not any(
+        t.dtype != torch.float32 or t.device != x.device or t.layout != torch.strided or t.is_neg()
+        for t in (*weights, *biases)
+    )
 
 
 def tiled_dense(
@@ -61,11 +71,12 @@ def tiled_dense(
     precision
         ``"bfloat16"`` or ``"high"``.
     store
-        Keeps the packed network for further calls of one precision.
+        Keeps the packed network for further calls.
     """
-    packed = store.get(weights[0])
+    key = (precision, *weights, *biases)
+    packed = store.get(key)
     if packed is None:
-        packed = store[weights[0]] = _packed(weights, biases, precision, passing=False)
+        packed = store[key] = _packed(weights, biases, precision, passing=False)
     return torch.from_numpy(network.forward(packed, _rows(x), activation))
 
 
@@ -140,7 +151,7 @@ def _addresses(parameters: Sequence[Tensor]) -> Any:
 def _rows(x: Tensor) -> network.Rows:
     n, m = x.shape
     row_stride, stride = x.stride()
-    x = x.detach()
+    x = x.detach().resolve_neg()
     if stride != 1 or row_stride < m:
         x, row_stride = x.contiguous(), m
     return network.Rows(x.as_strided(((n - 1) * row_stride + m,), (1,)).numpy(), row_stride, n)

@@ -8,7 +8,6 @@ from contextvars import ContextVar
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
 
 Precision = Literal["full", "high", "bfloat16"]
 """Of the conditioners of a flow: that of their parameters; about 1e-5, where a processor multiplies
@@ -16,8 +15,8 @@ bfloat16 much faster than float32 (:mod:`bgfast.flows.dense_tiles`), and float32
 products in the hidden layers (:mod:`bgfast.flows.dense_bfloat16`)."""
 
 _recomputed_rows: ContextVar[int | None] = ContextVar("bgfast_recomputed_rows", default=None)
-_prepared: ContextVar[dict[Tensor, Any] | None] = ContextVar("bgfast_prepared", default=None)
-_packed: ContextVar[dict[Tensor, Any] | None] = ContextVar("bgfast_packed", default=None)
+_prepared: ContextVar[dict[Any, Any] | None] = ContextVar("bgfast_prepared", default=None)
+_packed: ContextVar[dict[Any, Any] | None] = ContextVar("bgfast_packed", default=None)
 
 
 def check_precision(precision: str, dtype: torch.dtype) -> None:
@@ -102,7 +101,7 @@ def packed_networks() -> Iterator[None]:
         _packed.reset(token)
 
 
-def packed_weights() -> dict[Tensor, Any]:
+def packed_weights() -> dict[Any, Any]:
     """Return where networks packed for the matrix unit are kept as long as they are needed."""
     kept = _packed.get()
     return {} if kept is None else kept
@@ -114,6 +113,6 @@ def bfloat16_is_supported() -> bool:
     return bool(available and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def prepared_weights() -> dict[Tensor, Any] | None:
+def prepared_weights() -> dict[Any, Any] | None:
     """Return the store of converted weights if bfloat16 is asked for."""
     return None if torch.compiler.is_compiling() else _prepared.get()

@@ -208,8 +208,10 @@ def _check_inside(x: Tensor, lo: float, hi: float, name: str) -> Tensor:
         inside = (extremes.min >= lo) & (extremes.max <= hi)
         return torch.where(inside, 0.0, torch.nan).to(x.dtype)
     if x.numel():
-        least, most = extent(x.detach().double().contiguous().numpy())
+        numbers = x.detach().double().contiguous().numpy()
+        least, most = extent(numbers)
         if not (lo <= least and most <= hi):  # true for NaN
+            least, most = numbers.min(), numbers.max()
             raise ValueError(
                 f"{name} must lie within the bounds [{lo}, {hi}], got values from {least} to {most}"
             )

@@ -131,3 +131,14 @@ def test_what_is_no_number_is_not_within_bounds(bandwidth):
         points = torch.tensor([0.2, bad, 0.3])
         with pytest.raises(ValueError, match="points must lie within the bounds"):
             kde_log_density(points, bandwidth, bounds=(0.0, 1.0))
+
+
+def test_numbers_that_are_not_side_by_side_are_those_alone():
+    x = np.random.default_rng(0).normal(size=3000)
+    x[1::2] = np.nan
+    weights = np.full((1500, 2), 1 / 1500)
+    found = gauss_transform(x[::2], x[::2], weights[:, 0], 0.3)
+    expected = gauss_transform(x[::2].copy(), x[::2].copy(), weights[:, 0].copy(), 0.3)
+    for ours, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, wanted, rtol=1e-12)
+    assert sorting.extent(x[::2]) == (x[::2].min(), x[::2].max())

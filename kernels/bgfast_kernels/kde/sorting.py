@@ -65,6 +65,7 @@ def extent(x: Float) -> tuple[float, float]:
     """Return the least and the greatest number; NaN twice if one is not finite, 0 for none."""
     if len(x) == 0:
         return 0.0, 0.0
+    x = np.ascontiguousarray(x)
     if len(x) < 2 * _EXTENT_ROWS or get_threads() == 1:
         lo, hi = _extent(x)
     else:

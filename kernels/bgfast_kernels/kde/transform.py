@@ -87,7 +87,12 @@ def gauss_transform(
     ValueError
         If a target or a source is not finite, or if weights are negative or not finite.
     """
+    same = points is query
+    query = np.ascontiguousarray(query)
+    points = query if same else np.ascontiguousarray(points)
+    charges = np.ascontiguousarray(charges)
     find = scale is None
+    scale = None if scale is None else np.ascontiguousarray(scale)
     if scale is None:
         _check_weights(charges)
         scale, scaled = np.zeros(len(query)), False

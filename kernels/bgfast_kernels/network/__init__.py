@@ -1,9 +1,14 @@
 """A dense network with bfloat16 products, in one pass over its rows (processors with Intel AMX).
 
-Inputs, weights and biases of the hidden layers are rounded to bfloat16; products are summed up and
-activations evaluated in float32, and what goes into the next layer is rounded again. The weights of
-the last layer keep all digits of a float32. In the backward pass the gradients that go into
-products are rounded to bfloat16, too.
+Numbers have one part or two:
+
+1. Inputs, weights and biases of the hidden layers are rounded to bfloat16; products are summed up
+   and activations evaluated in float32, and what goes into the next layer is rounded again. The
+   weights of the last layer keep all digits of a float32. In the backward pass gradients and all
+   weights are rounded.
+2. Every number is the sum of two bfloat16 numbers, in both passes, which is float32 to about 1e-5.
+
+Ask :func:`is_supported` first: it also asks the operating system for the unit.
 """
 
 from __future__ import annotations
@@ -209,7 +214,7 @@ def backward(
     bias_sums = _lasting.take("sums", 4 * at_once * where.biases).view(np.float32)
     grad_x = np.empty(grad.n * widths[0], np.float32) if needs_x else _NO_NUMBERS
     grad_weights = np.empty(where.weights, np.float32)
-    grad_biases = np.zeros(where.biases, np.float32)
+    grad_biases = np.zeros(where.biases)  # many blocks, one after the other: in float64
     parted = squares(widths, parts)
     for origin in range(0, blocks, at_once):
         n = min(at_once, blocks - origin)
@@ -236,7 +241,7 @@ def backward(
     return Gradients(
         grad_x.reshape(-1, widths[0]),
         [grad_weights[row[WEIGHT] : end].reshape(row[N_OUT], row[N_IN]) for row, end in by_layer],
-        [grad_biases[row[BIAS] : row[BIAS] + row[N_OUT]] for row in where.table],
+        [grad_biases[row[BIAS] : row[BIAS] + row[N_OUT]].astype(np.float32) for row in where.table],
     )
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 TILE = 1024
@@ -30,20 +31,24 @@ TILE = 1024
 ROW = 64
 """Bytes of one of its rows."""
 
-_FEATURES = ("amx-tile", "amx-bf16", "avx512f")
+_FEATURES = ("+amx-tile", "+amx-bf16", "+avx512f", "+avx512bf16")
+_LEAST_LLVM = 16  # before, the rounding instruction returned integers
 _SYSCALL_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
 
 
 @functools.cache
 def is_supported() -> bool:
-    """Return whether this processor has the unit and the operating system lets us use it.
+    """Return whether this processor has the unit, numba compiles for it and Linux lets us use it.
 
-    Asking gives this process Linux's permission, which all of its threads then have.
+    To be asked before a kernel runs: asking gives this process Linux's permission, which all of its
+    threads then have.
     """
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         return False
-    features = llvmlite.binding.get_host_cpu_features()
-    if not all(features.get(name, False) for name in _FEATURES):
+    if llvmlite.binding.llvm_version_info[0] < _LEAST_LLVM:
+        return False
+    features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+    if not set(_FEATURES) <= set(features):
         return False
     answer: int = ctypes.CDLL(None).syscall(_SYSCALL_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA)
     return answer == 0

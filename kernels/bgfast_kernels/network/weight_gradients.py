@@ -183,7 +183,9 @@ def _write_square(sums: int, n_out: int, n_in: int, o: int, i: int, add: bool, t
 
 
 @jit
-def sum_blocks(bias_sums: Single, n_biases: int, n_blocks: int, result: Single) -> None:
+def sum_blocks(
+    bias_sums: Single, n_biases: int, n_blocks: int, result: NDArray[np.float64]
+) -> None:
     """Add the sums of blocks, ``[n_blocks, n_biases]``, flat, to ``result[n_biases]``."""
     for block in range(n_blocks):
         for i in range(n_biases):
