@@ -22,13 +22,20 @@ UNITS = {
     "samplers": ("Sampler", "us", 1e6),
     "reweight": ("Draw + reweight", "us", 1e6),
 }
-COLUMNS = ("torch eager", "torch.compile", "JAX")
+COLUMNS = {
+    "bgfast, high precision": "high",
+    "bgfast, bfloat16 nets": "bfloat16",
+    "torch eager": "torch eager",
+    "torch.compile": "torch.compile",
+    "JAX": "JAX",
+}
+"""Code, as its name begins, and the head of its column."""
 
 
 def peers(found: dict[str, Any]) -> str:
     """Return the table of :mod:`benchmarks.peers`: bgfast's time, and the multiples of it."""
     lines = [
-        f"| per item | bgfast [quartiles] | {' | '.join(COLUMNS)} | others |",
+        f"| per item | bgfast [quartiles] | {' | '.join(COLUMNS.values())} | others |",
         "|---" * (3 + len(COLUMNS)) + "|",
     ]
     cases: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -64,6 +71,27 @@ def _short(code: str) -> str:
     if code.startswith("bgfast"):  # another way of its own
         return code
     return code.split(",")[0].replace(" (no gradient)", " (density only)")
+
+
+def spline_block(found: dict[str, Any]) -> str:
+    """Return the table of whole spline blocks in :mod:`benchmarks.spline`."""
+    rows = [row for row in found["rows"] if row["subject"] == "block"]
+    cases = list(dict.fromkeys((row["mode"], row["batch"]) for row in rows))
+    codes = list(dict.fromkeys(row["implementation"] for row in rows))
+    heads = (f"{mode.replace('+', ' + ')}, B = {n:,}" for mode, n in cases)
+    lines = [
+        f"| spline block with its networks, us per sample, one thread | {' | '.join(heads)} |",
+        "|---" * (1 + len(cases)) + "|",
+    ]
+    for code in codes:
+        mine = {(row["mode"], row["batch"]): row for row in rows if row["implementation"] == code}
+        cells = (
+            f"{_number(row['us_per_sample'])} [{_number(row['q1'])}, {_number(row['q3'])}]"
+            for row in (mine[case] for case in cases)
+        )
+        lines.append(f"| {code} | {' | '.join(cells)} |")
+    about = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    return "\n".join(lines) + f"\n\n{about}."
 
 
 def ratios(found: dict[str, Any]) -> str:
@@ -174,6 +202,7 @@ SECTIONS: dict[str, tuple[tuple[str, Written], ...]] = {
     "kernel": (("dimer_kernel", kernel),),
     "measured": (
         ("peers", peers),
+        ("spline", spline_block),
         ("ratios", ratios),
         ("scaling", scaling),
         ("ten_million", flat),

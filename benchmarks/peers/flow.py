@@ -108,6 +108,7 @@ def case(
 
     ``ours(flow)`` is the loss of a training step as bgfast has it.
     """
+    from_z = is_kl or run is forward
     expected = [part.detach() for part in run(same.in_float64(flow), batch.double())]
 
     def answer(make: Callable[[list[same.Step]], same.Mapped], run: Run) -> Answer:
@@ -128,10 +129,11 @@ def case(
         return Answer(lambda: own(mapped, batch), tolerance=tolerance)
 
     reduced = [
-        Contender(
-            name, partial(our_answer, same.in_precision(flow, precision), same.tolerance(precision))
-        )
+        Contender(name, partial(our_answer, other, same.tolerance(precision)))
         for name, precision in same.other_precisions().items()
+        for other in [same.in_precision(flow, precision)]
+        # These weights are steep from x to z: what bfloat16 rounds does not compare there.
+        if precision == "high" or from_z
     ]
     contenders = [
         Contender("bgfast", lambda: our_answer(flow)),

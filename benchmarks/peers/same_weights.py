@@ -74,7 +74,7 @@ def in_precision(flow: Sequential, precision: Precision) -> Sequential:
 
 def tolerance(precision: Precision) -> float:
     """Return how far off results in that precision may be, relative to their size."""
-    return 0.05 if precision == "bfloat16" else 2e-3
+    return 0.05 if precision == "bfloat16" else 2e-2
 
 
 def other_precisions() -> dict[str, Precision]:

@@ -70,8 +70,8 @@ def architecture(
         ``"high"``, float32 to about 1e-5, about twice as fast for large batches on processors with
         a bfloat16 matrix unit (AMX) and the same as full elsewhere; or ``"bfloat16"``, products of
         rounded numbers in the hidden layers, faster still there and on CUDA devices. It is part of
-        what the flow is: the same weights make another map in another precision. Densities are exact in each, see
-        :func:`bgfast.flows.bfloat16_conditioners`.
+        what the flow is: the same weights make another map in another precision. Densities are
+        exact in each, see :func:`bgfast.flows.bfloat16_conditioners`.
     seed
         Seed of the splits and initial weights. The global random state is left alone.
     dtype
