@@ -92,6 +92,7 @@ def test_readme_takes_the_measured_tables(tmp_path) -> None:
     timed = {"q1": 1e-7, "q3": 3e-7, "question": "energy", "case": "B = 1", "status": "timed"}
     peers = [
         {**timed, "code": "bgfast", "median": 2e-7, "relative": 1.0},
+        {**timed, "code": "bgfast, high precision", "median": 1e-7, "relative": 0.5},
         {**timed, "code": "torch eager, autograd", "median": 5e-5, "relative": 250.0},
         {**timed, "code": "bgflow, autograd", "median": None, "relative": None}
         | {"status": "disagrees: error 1"},
@@ -100,9 +101,10 @@ def test_readme_takes_the_measured_tables(tmp_path) -> None:
     content = {"machine": {"cpu": "Some CPU", "avx512": True, "threads": 2}, "rows": peers}
     (tmp_path / "peers.json").write_text(json.dumps(content))
     inside = readme.section("measured", tmp_path)
-    assert (
-        "| Energy + gradient: B = 1 | 200 ns [100, 300] | 250x |  |  | bgflow disagrees |" in inside
+    row = (
+        "| Energy + gradient: B = 1 | 200 ns [100, 300] | 0.5x |  | 250x |  |  | bgflow disagrees |"
     )
+    assert row in inside
     assert "Some CPU (AVX-512), threads 2." in inside
     text = "before\n<!-- measured: start -->\nold\n<!-- measured: end -->\nafter\n"
     once = readme.replaced(text, "measured", inside)
@@ -110,6 +112,22 @@ def test_readme_takes_the_measured_tables(tmp_path) -> None:
     assert once.startswith("before\n")
     assert once.endswith("\nafter\n")
     assert readme.replaced(once, "measured", inside) == once
+
+
+def test_readme_takes_spline_blocks_of_every_code(tmp_path) -> None:
+    block = {"subject": "block", "mode": "forward+backward", "q1": 1.0, "q3": 3.0}
+    rows = [
+        {**block, "implementation": code, "batch": n, "us_per_sample": median}
+        for code, median in (("bgfast", 2.0), ("zuko 1", 20.0))
+        for n in (64, 1024)
+    ]
+    rows.append({**rows[0], "subject": "transform", "implementation": "left out"})
+    content = {"versions": {"torch": "2"}, "rows": rows}
+    (tmp_path / "spline.json").write_text(json.dumps(content))
+    inside = readme.section("measured", tmp_path)
+    assert "| forward + backward, B = 64 | forward + backward, B = 1,024 |" in inside
+    assert "| zuko 1 | 20 [1, 3] | 20 [1, 3] |" in inside
+    assert "left out" not in inside
 
 
 @pytest.mark.parametrize("name", readme.SECTIONS)
