@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import timing
+from benchmarks import machine
 
 
 def measure(n_seeds: int) -> list[dict[str, Any]]:
@@ -47,6 +47,6 @@ if __name__ == "__main__":
     for row in found:
         print("  ".join(f"{k} {v:.3f}" if isinstance(v, float) else str(v) for k, v in row.items()))
     if options.json:
-        versions = timing.versions()
+        versions = machine.describe()
         text = json.dumps({"versions": versions, "rows": found}, indent=2)
         options.json.write_text(text + "\n")

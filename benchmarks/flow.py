@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -27,8 +26,9 @@ import torch
 from bgfast_kernels import cpu
 from torch import Tensor, nn
 
+from benchmarks import machine
 from benchmarks.peers import same_weights
-from benchmarks.timing import interleaved, versions
+from benchmarks.timing import interleaved
 from bgfast.energies import ParticleDimer
 from bgfast.flows import RealNVP, Sequential, architecture
 from bgfast.ops import use_backend
@@ -202,8 +202,7 @@ def main() -> None:
     cpu.set_threads(arguments.threads)
 
     device = {
-        **versions(),
-        "processor": processor(),
+        **machine.describe(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
     }
@@ -221,14 +220,6 @@ def main() -> None:
         )
     if arguments.json:
         arguments.json.write_text(json.dumps({"device": device, "rows": table}, indent=2) + "\n")
-
-
-def processor() -> str:
-    """Return the processor's name."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from bgfast_kernels.dimer.cuda_kernels import Mapping
 from bgfast_kernels.kde.tables import TERMS
 from torch import Tensor
 
-from benchmarks import gpu_case, gpu_end_to_end, gpu_timing, timing
+from benchmarks import gpu_case, gpu_end_to_end, gpu_timing, machine
 from benchmarks.gpu_case import Case
 from benchmarks.gpu_record import Record
 from benchmarks.gpu_timing import Call, Card, CudaClock, buffer_sets
@@ -269,7 +269,7 @@ def main(command: Sequence[str] | None = None) -> int:
         return 1
     device, clock = torch.device("cuda", torch.cuda.current_device()), CudaClock()
     card, record, failed = clock.card(), Record(options.json), 0
-    found = {**timing.versions(), **gpu_timing.versions()}
+    found = {**machine.describe(), **gpu_timing.versions()}
     clock_known = "" if card.issue_rate else "; its clock is not known: bounds are of memory alone"
     print(f"{card.name}, copy {1e-9 * card.copy_bandwidth:.0f} GB/s{clock_known}")
     print(", ".join(f"{name} {version}" for name, version in found.items()), flush=True)

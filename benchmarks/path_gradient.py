@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import timing
+from benchmarks import machine, timing
 from bgfast.energies import DoubleWell, Energy
 from bgfast.experiments.config import read_table, validated
 from bgfast.experiments.dimer_config import DimerConfig
@@ -213,7 +213,7 @@ def main() -> None:
         rows.append(measure(case, options.seeds, options.batches, options.repeats))
         show(rows[-1])
     if options.json:
-        found = {"versions": timing.versions(), "rows": rows}
+        found = {"versions": machine.describe(), "rows": rows}
         options.json.write_text(json.dumps(found, indent=2) + "\n")
 
 

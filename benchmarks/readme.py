@@ -90,8 +90,7 @@ def spline_block(found: dict[str, Any]) -> str:
             for row in (mine[case] for case in cases)
         )
         lines.append(f"| {code} | {' | '.join(cells)} |")
-    about = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    return "\n".join(lines) + f"\n\n{about}."
+    return "\n".join(lines)
 
 
 def ratios(found: dict[str, Any]) -> str:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from bgfast_kernels import cpu
 
-import bgfast
+from benchmarks import machine
 
 
 def interleaved(calls: Sequence[Callable[[], Any]], repeats: int) -> list[tuple[float, ...]]:
@@ -33,16 +31,6 @@ def interleaved(calls: Sequence[Callable[[], Any]], repeats: int) -> list[tuple[
     return [tuple(statistics.quantiles(seconds, n=4)) for seconds in times]
 
 
-def versions() -> dict[str, str]:
-    """Return the versions a timing depends on."""
-    return {
-        "bgfast": bgfast.__version__,
-        **{name: metadata.version(name) for name in ("numba", "numpy", "scipy", "torch")},
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-    }
-
-
 def run(title: str, measure: Callable[[int], list[dict[str, Any]]]) -> None:
     """Parse the command line, measure on one thread, print a table and write JSON if asked to.
 
@@ -52,9 +40,9 @@ def run(title: str, measure: Callable[[int], list[dict[str, Any]]]) -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here too")
     options = parser.parse_args()
-    found = versions()
+    found = machine.describe(threads=1)
     print(title)
-    print(", ".join(f"{name} {version}" for name, version in found.items()))
+    print(machine.line(found))
     threads = cpu.get_threads()
     cpu.set_threads(1)
     try:
@@ -63,7 +51,7 @@ def run(title: str, measure: Callable[[int], list[dict[str, Any]]]) -> None:
         cpu.set_threads(threads)
     print(table(rows))
     if options.json:
-        options.json.write_text(json.dumps({"versions": found, "rows": rows}, indent=2) + "\n")
+        options.json.write_text(json.dumps({"machine": found, "rows": rows}, indent=2) + "\n")
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

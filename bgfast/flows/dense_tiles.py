@@ -26,8 +26,10 @@ from torch import Tensor
 from bgfast.flows.dense_bfloat16 import Store, rounded_dense
 from bgfast.flows.dense_plain import ACTIVATIONS, plain_dense, traced_gradients
 from bgfast.flows.execution import Precision
+from bgfast.ops.library import flat_rows
 
 LEAST_ROWS_HIGH = 128
+"""Fewest rows that are worth packing the weights in "high"."""
 
 _PARTS: dict[Precision, int] = {"bfloat16": 1, "high": 2}
 
@@ -126,9 +128,9 @@ class TiledDense(torch.autograd.Function):
         )
         grads = [
             torch.from_numpy(array) if need else None
-            for array, need in zip((found.x, *found.weights, *found.biases), needs, strict=True)
-        ]
-        return grads[0], None, None, *grads[1:]
+            for array, need in zip((*found.weights, *found.biases), needs[1:], strict=False)
+        ] or [None] * len(parameters)
+        return torch.from_numpy(found.x) if needs[0] else None, None, None, *grads
 
 
 def _packed(
@@ -149,9 +151,4 @@ def _addresses(parameters: Sequence[Tensor]) -> Any:
 
 
 def _rows(x: Tensor) -> network.Rows:
-    n, m = x.shape
-    row_stride, stride = x.stride()
-    x = x.detach().resolve_neg()
-    if stride != 1 or row_stride < m:
-        x, row_stride = x.contiguous(), m
-    return network.Rows(x.as_strided(((n - 1) * row_stride + m,), (1,)).numpy(), row_stride, n)
+    return network.Rows(*flat_rows(x), len(x))

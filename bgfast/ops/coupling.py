@@ -18,7 +18,7 @@ from torch.autograd import forward_ad
 from bgfast.ops import coupling_cuda
 from bgfast.ops.backend import eager_cpu, select_backend
 from bgfast.ops.coupling_reference import reference_affine_coupling, reference_affine_grad
-from bgfast.ops.library import batch_first, define, implement, rows_alike
+from bgfast.ops.library import batch_first, define, flat_rows, implement, rows_alike
 from bgfast.ops.registry import TorchOp, register
 
 
@@ -178,15 +178,7 @@ def _grad(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _rows(x: Tensor) -> affine.Rows:
-    m = x.shape[-1]
-    if x.is_contiguous():
-        return affine.Rows(x.detach().numpy().reshape(-1), m)
-    rows = x.detach().reshape(-1, m)
-    n, (row_stride, stride) = len(rows), rows.stride()
-    if stride != 1 or row_stride < m:
-        rows, row_stride = rows.contiguous(), m
-    flat = rows.as_strided(((n - 1) * row_stride + m if n else 0,), (1,))
-    return affine.Rows(flat.numpy(), row_stride)
+    return affine.Rows(*flat_rows(x))
 
 
 def _affine_cpu(x: Tensor, raw_s: Tensor, t: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:

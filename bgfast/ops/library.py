@@ -80,6 +80,22 @@ def rows_alike(name: str, n_tensors: int) -> Callable[..., Any]:
     return rule
 
 
+def flat_rows(x: Tensor) -> tuple[Any, int]:
+    """Return the numbers of rows ``[..., m]`` as a flat array, and how far apart rows begin in it.
+
+    Memory is shared where rows are contiguous in themselves; what ``x`` is to autograd is left out.
+    """
+    m = x.shape[-1]
+    x = x.detach().resolve_neg()
+    if x.is_contiguous():
+        return x.numpy().reshape(-1), m
+    rows = x.reshape(-1, m)
+    n, (row_stride, stride) = len(rows), rows.stride()
+    if stride != 1 or row_stride < m:
+        rows, row_stride = rows.contiguous(), m
+    return rows.as_strided(((n - 1) * row_stride + m if n else 0,), (1,)).numpy(), row_stride
+
+
 def energy_grad_fake(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     """Return empty energies ``[...]`` and gradients ``[..., D]`` for ``x[..., D]``."""
     return x.new_empty(x.shape[:-1]), x.new_empty(x.shape)

@@ -122,11 +122,12 @@ def test_readme_takes_spline_blocks_of_every_code(tmp_path) -> None:
         for n in (64, 1024)
     ]
     rows.append({**rows[0], "subject": "transform", "implementation": "left out"})
-    content = {"versions": {"torch": "2"}, "rows": rows}
+    content = {"machine": {"cpu": "Some CPU", "torch": "2"}, "rows": rows}
     (tmp_path / "spline.json").write_text(json.dumps(content))
     inside = readme.section("measured", tmp_path)
     assert "| forward + backward, B = 64 | forward + backward, B = 1,024 |" in inside
     assert "| zuko 1 | 20 [1, 3] | 20 [1, 3] |" in inside
+    assert "Some CPU, torch 2." in inside
     assert "left out" not in inside
 
 

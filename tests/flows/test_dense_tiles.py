@@ -52,7 +52,7 @@ def test_inputs_weights_and_gradients_may_lie_anywhere(precision):
     for lay in (
         lambda t: t,
         lambda t: torch.cat((t, t), 1)[:, : t.shape[1]],
-        lambda t: t.T.clone().T,
+        lambda t: t.T.contiguous().T,
     ):
         given = lay(x.detach()).requires_grad_()
         out = dense(given, weights, biases, "tanh", precision)
@@ -66,7 +66,7 @@ def test_inputs_weights_and_gradients_may_lie_anywhere(precision):
         found = torch.autograd.grad(out, (x, *weights), grad, retain_graph=True)
         one = torch.autograd.grad(out, (x, *weights), everywhere.clone(), retain_graph=True)
         assert all(torch.equal(a, b) for a, b in zip(found, one, strict=True))
-    turned = [w.detach().T.clone().T for w in weights]
+    turned = [w.detach().T.contiguous().T for w in weights]
     assert torch.equal(dense(x, turned, biases, "tanh", precision), out)
     again = dense(x, [w.requires_grad_() for w in turned], biases, "tanh", precision)
     for a, b in zip(torch.autograd.grad(again, turned, everywhere), one[1:], strict=True):
@@ -165,7 +165,7 @@ def test_precisions_in_turn_do_not_get_each_others_network():
 
 @needs_unit
 def test_threads_of_python_do_not_share_memory():
-    inputs = [network(200 + i, (64, 64), torch.float32) for i in range(4)]
+    inputs = [network(3000 + i, (128, 128), torch.float32) for i in range(4)]
 
     def gradients(given):
         x, weights, biases = given

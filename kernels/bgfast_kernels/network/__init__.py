@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgfast_kernels.cpu import parallel_rows
-from bgfast_kernels.network import amx
+from bgfast_kernels.network import amx, memory
 from bgfast_kernels.network.activation import KINDS
 from bgfast_kernels.network.amx import TILE, is_supported
 from bgfast_kernels.network.backward import backward as _backward
@@ -109,9 +109,12 @@ def pack(
         Whether the next call of this thread may overwrite what is returned.
     """
     where = layout(widths, parts)
-    take = _lasting.take if passing else _new
-    packed = take("forward", where.forward_bytes)
-    numbers = take("biases", 4 * where.biases).view(np.float32)
+    if passing:
+        packed = _lasting.take("forward", where.forward_bytes)
+        numbers = _lasting.take("biases", 4 * where.biases).view(np.float32)
+    else:
+        packed = memory.scratch(where.forward_bytes)
+        numbers = memory.scratch(4 * where.biases).view(np.float32)
     tiles = columns(widths, TILES_OUT)
     parallel_rows(
         pack_forward,
@@ -124,7 +127,8 @@ def pack(
 
 def kept_memory(widths: tuple[int, ...], parts: int, n: int) -> Bytes:
     """Return memory for the inputs of all layers, for ``n`` rows; it begins at a cache line."""
-    return _new("kept", n_bytes=n_blocks(n) * layout(widths, parts).kept_tiles * TILE)
+    kept: Bytes = memory.scratch(n_blocks(n) * layout(widths, parts).kept_tiles * TILE)
+    return kept
 
 
 def forward(packed: Packed, x: Rows, activation: str, kept: Bytes | None = None) -> Single:
@@ -165,7 +169,7 @@ def forward(packed: Packed, x: Rows, activation: str, kept: Bytes | None = None)
 
 
 class Gradients(NamedTuple):
-    """What :func:`backward` returns; ``x`` is empty and the others are if not asked for."""
+    """What :func:`backward` returns; empty where not asked for."""
 
     x: Single
     weights: list[Single]
@@ -213,9 +217,9 @@ def backward(
     gradients = _lasting.take("gradients", at_once * where.gradient_tiles * TILE)
     bias_sums = _lasting.take("sums", 4 * at_once * where.biases).view(np.float32)
     grad_x = np.empty(grad.n * widths[0], np.float32) if needs_x else _NO_NUMBERS
-    grad_weights = np.empty(where.weights, np.float32)
+    grad_weights = np.empty(where.weights if needs_parameters else 0, np.float32)
     grad_biases = np.zeros(where.biases)  # many blocks, one after the other: in float64
-    parted = squares(widths, parts)
+    parted = squares(widths)
     for origin in range(0, blocks, at_once):
         n = min(at_once, blocks - origin)
         parallel_rows(
@@ -236,10 +240,13 @@ def backward(
                 min_rows=max(1, _LEAST_PRODUCTS // (n * 32**3)),
             )
             sum_blocks(bias_sums, where.biases, n, grad_biases)
+    by_row = grad_x.reshape(-1, widths[0])
+    if not needs_parameters:
+        return Gradients(by_row, [], [])
     ends = [*where.table[1:, WEIGHT], where.weights]
     by_layer = zip(where.table, ends, strict=True)
     return Gradients(
-        grad_x.reshape(-1, widths[0]),
+        by_row,
         [grad_weights[row[WEIGHT] : end].reshape(row[N_OUT], row[N_IN]) for row, end in by_layer],
         [grad_biases[row[BIAS] : row[BIAS] + row[N_OUT]].astype(np.float32) for row in where.table],
     )
@@ -250,13 +257,6 @@ def _least_blocks(where: Layout) -> int:
     return max(1, _LEAST_PRODUCTS // (ROWS * where.weights))
 
 
-def _new(name: str, n_bytes: int) -> Bytes:
-    """Return memory that begins at a cache line."""
-    memory = np.empty(n_bytes + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start : start + n_bytes]
-
-
 class _Lasting(threading.local):
     """Memory that a thread uses again in every call: fresh memory comes page by page, by faults."""
 
@@ -264,10 +264,10 @@ class _Lasting(threading.local):
         self._memory: dict[str, Bytes] = {}
 
     def take(self, name: str, n_bytes: int) -> Bytes:
-        memory = self._memory.get(name)
-        if memory is None or len(memory) < n_bytes:
-            memory = self._memory[name] = _new(name, n_bytes)
-        return memory[:n_bytes]
+        found = self._memory.get(name)
+        if found is None or len(found) < n_bytes:
+            found = self._memory[name] = memory.scratch(n_bytes)
+        return found[:n_bytes]
 
 
 _lasting = _Lasting()

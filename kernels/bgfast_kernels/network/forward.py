@@ -70,12 +70,12 @@ def forward(
     source = space.ctypes.data
     target = source + parts * strip
     sums = target + parts * strip
-    inputs, right, offsets, to_keep = _addresses(x, weights, biases, kept)
+    right, offsets = weights.ctypes.data, biases.ctypes.data
     last = len(table) - 1
     amx.configure(configuration.ctypes.data)
     for block in range(start, stop):
-        at = to_keep + block * kept_tiles * TILE if len(kept) else 0
-        _inputs(inputs, stride, n, block, table[0, N_IN], source, low, at)
+        at = kept.ctypes.data + block * kept_tiles * TILE if len(kept) else 0
+        _inputs(x.ctypes.data, stride, n, block, table[0, N_IN], source, low, at)
         for layer in range(last):
             row = table[layer]
             after = at + table[layer + 1, KEPT] * TILE if at else 0
@@ -89,11 +89,6 @@ def forward(
             write_rows(sums, out.ctypes.data, n, block, row[N_OUT], t)
     amx.release()
     memory.keep(space)
-
-
-@jit(inline="always")  # type: ignore[untyped-decorator]
-def _addresses(x: Single, weights: Bytes, biases: Single, kept: Bytes) -> tuple[int, int, int, int]:
-    return x.ctypes.data, weights.ctypes.data, biases.ctypes.data, kept.ctypes.data
 
 
 @jit

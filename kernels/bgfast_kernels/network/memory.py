@@ -27,7 +27,8 @@ _NUMBERS = ir.VectorType(ir.FloatType(), 16)
 def scratch(n_bytes: int) -> NDArray[np.uint8]:
     """Return memory that begins at a cache line, as the rows of a tile should."""
     memory = np.empty(n_bytes + 64, np.uint8)
-    return memory[-memory.ctypes.data % 64 :]
+    start = -memory.ctypes.data % 64
+    return memory[start : start + n_bytes]
 
 
 @intrinsic  # type: ignore[untyped-decorator]

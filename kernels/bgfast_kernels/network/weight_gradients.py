@@ -28,9 +28,9 @@ _BLOCKS_TOGETHER = 8
 
 
 @functools.lru_cache
-def squares(widths: tuple[int, ...], parts: int) -> NDArray[np.int64]:
+def squares(widths: tuple[int, ...]) -> NDArray[np.int64]:
     """Return the 32 x 32 squares of all weights: layer, first tile of outputs and of inputs."""
-    table = layout(widths, parts).table
+    table = layout(widths, 1).table
     return np.array(
         [
             (layer, o, i)
