@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from bgfast_kernels import get
 from bgfast_kernels.kde.reflection import Walls
@@ -138,23 +137,19 @@ def _gauss_transform_cpu(
     bounds: list[float],
     parity: int,
 ) -> Sums:
-    sources = _array(points)
-    targets = sources if query is None else _array(query)
+    sources = points.detach().numpy()
+    targets = sources if query is None else query.detach().numpy()
     sums, next_sums, found = get("kde").load("numba")(
         targets,
         sources,
-        _array(charges),
+        charges.detach().numpy(),
         bandwidth,
         order,
-        None if scale is None else _array(scale),
+        None if scale is None else scale.detach().numpy(),
         scale_of_query,
         Walls(bounds[0], bounds[1], parity) if bounds else None,
     )
     return torch.from_numpy(sums), torch.from_numpy(next_sums), torch.from_numpy(found)
-
-
-def _array(x: Tensor) -> Any:
-    return np.ascontiguousarray(x.detach().numpy())
 
 
 def _gauss_transform_fake(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bgfast_kernels.kde.sorting import extent
+from bgfast_kernels.kde.extremes import extent
 from torch import Tensor
 
 from bgfast.ops.backend import select_backend

@@ -92,11 +92,11 @@ def _run_parts(
         array = context.make_array(cuts)(context, builder, array)
         n_parts = builder.sub(array.nitems, array.nitems.type(1))
         given = [
-            _borrowed(context, builder, kind, builder.extract_value(rest, i))
+            borrowed(context, builder, kind, builder.extract_value(rest, i))
             for i, kind in enumerate(arguments.types)
         ]
         zero = n_parts.type(0)
-        shared, kind = _stored(builder, [zero, zero, n_parts, address, array.data, *given])
+        shared, kind = stored(builder, [zero, zero, n_parts, address, array.data, *given])
         part = _worker(context, builder.module, kind, of_kernel)
         unsigned = ir.IntType(32)
         parameters = [part.type, cgutils.voidptr_t, unsigned, unsigned]
@@ -114,12 +114,17 @@ _NEXT, _FAILED, _N_PARTS, _KERNEL, _CUTS, _ARGUMENTS = range(6)
 """Fields of what the threads share."""
 
 
-def _borrowed(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    """Emit an argument without the counter of its references, as the caller keeps it alive.
+def borrowed(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """Emit an argument without the counters of its references, as the caller keeps it alive.
 
     Kernels count references as they pass arrays on; on several cores they would wait for the
     counter's cache line.
     """
+    if isinstance(kind, types.BaseTuple):
+        for i, of_part in enumerate(kind):
+            part = borrowed(context, builder, of_part, builder.extract_value(value, i))
+            value = builder.insert_value(value, part, i)
+        return value
     if not isinstance(kind, types.Array):
         return value
     array = context.make_array(kind)(context, builder, value)
@@ -127,7 +132,7 @@ def _borrowed(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     return array._getvalue()
 
 
-def _stored(builder: Any, fields: list[Any]) -> tuple[Any, Any]:
+def stored(builder: Any, fields: list[Any]) -> tuple[Any, Any]:
     """Emit a structure of the values on the stack; return its address and type."""
     kind = ir.LiteralStructType([field.type for field in fields])
     address = cgutils.alloca_once(builder, kind)

@@ -11,7 +11,7 @@ import ctypes
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _MAPS = Path("/proc/self/maps")
 
@@ -25,10 +25,14 @@ class Team(NamedTuple):
         Address of its function GOMP_parallel, which lets so many of them run a function.
     size
         Returns how many torch uses, and so how many there are.
+    inside
+        Addresses of what threads that run such a function call: which of them one is, how many
+        there are, and the barrier where they wait for each other.
     """
 
     parallel: int
     size: Callable[[], int]
+    inside: tuple[int, int, int]
 
 
 _found: Team | None = None
@@ -52,11 +56,16 @@ def _team() -> Team | None:
         return None
     try:
         library = ctypes.CDLL(path)
-        parallel = ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value
         size = library.omp_get_max_threads
+        inside = (library.omp_get_thread_num, library.omp_get_num_threads, library.GOMP_barrier)
+        parallel, number, count, barrier = map(_address, (library.GOMP_parallel, *inside))
     except (OSError, AttributeError):  # its file is gone, or another library bears the name
         return None
-    return None if parallel is None else Team(parallel, size)
+    return Team(parallel, size, (number, count, barrier))
+
+
+def _address(function: Any) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 def _loaded_libgomp() -> str | None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from bgfast_kernels import cpu
-from bgfast_kernels.kde import moments, sorting
+from bgfast_kernels.kde import extremes, few_boxes, moments, sorting, transform
 from bgfast_kernels.kde.reflection import Walls
 from bgfast_kernels.kde.tables import TERMS
 from bgfast_kernels.kde.transform import gauss_transform
@@ -19,38 +19,65 @@ def threads(request):
     cpu.set_threads(None)
 
 
-@pytest.mark.parametrize("n", [1, 7, 8, 9, 16_385, 65_535, 65_536, 150_001])
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 16_383, 16_385, 150_001])
 def test_extent_is_that_of_all_parts(n, threads):
     x = np.random.default_rng(n).standard_normal(n)
-    assert sorting.extent(x) == (x.min(), x.max())
+    assert extremes.extent(x) == (x.min(), x.max())
     for place in {0, n // 2, n - 1}:
         for extreme in (-100.0, 100.0):
             y = x.copy()
             y[place] = extreme
-            assert sorting.extent(y) == (y.min(), y.max())
+            assert extremes.extent(y) == (y.min(), y.max())
         for bad in (np.nan, np.inf, -np.inf):
             y = x.copy()
             y[place] = bad
-            assert np.isnan(sorting.extent(y)).all()
+            assert np.isnan(extremes.extent(y)).all()
 
 
+def test_extents_of_several_arrays_are_those_of_each():
+    some = [np.arange(5.0), np.array([np.nan, 1.0]), np.empty(0)]
+    (lo, hi), poisoned, none = extremes.extents(*some)
+    assert (lo, hi, none) == (0.0, 4.0, [0.0, 0.0])
+    assert np.isnan(poisoned).all()
+
+
+@pytest.mark.parametrize("parts", [1, 2, 7])
 @pytest.mark.parametrize("n_boxes", [1, 37, 2000, 30_000])
-def test_points_of_several_parts_are_in_the_order_of_a_stable_sort(n_boxes, threads):
+def test_points_of_several_parts_are_in_the_order_of_a_stable_sort(n_boxes, parts):
     n = 50_000
     rng = np.random.default_rng(0)
     box = rng.integers(0, n_boxes + 1, n).astype(np.int32)
     t, charges = rng.standard_normal(n), rng.standard_normal(n)
-    found = sorting.histograms(n, n_boxes)
-    assert found.counts.size <= n
-    assert (len(found.counts) > 2) == (n_boxes < 4000)
-    cpu.parallel_rows(sorting.count, n, box, *found, block=found.size, min_rows=1)
-    boxed = sorting.in_order(box, t, charges, found)
+    given = sorting.Given(np.empty(n), charges, box, t)
+    counts = np.full((parts, n_boxes + 1), -1, np.int32)
+    start, rank = np.empty(n_boxes + 2, np.int32), np.empty(n, np.int32)
+    boxed = sorting.Boxed(start, rank, np.empty(n), np.empty(n))
+    for part in range(parts + 1):  # a thread more than parts has nothing to do
+        sorting.count(given, counts, part)
+    sorting.find_places(counts, start)
+    for part in range(parts + 1):
+        sorting.place(given, counts, boxed, part)
     order = np.argsort(box, kind="stable")
     assert np.array_equal(boxed.rank[order], np.arange(n))
     assert np.array_equal(boxed.t, t[order])
     assert np.array_equal(boxed.charge, charges[order])
     assert np.array_equal(boxed.start, np.searchsorted(box[order], np.arange(n_boxes + 2)))
-    assert boxed.n_inside == (box < n_boxes).sum()
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 5, 16, 40])
+@pytest.mark.parametrize("n_parts", [1, 2, 8, 32])
+def test_parts_are_added_up_in_one_order_whoever_has_them(n_parts, n_threads):
+    parts = np.random.default_rng(0).standard_normal((n_parts, 12))
+    expected = parts
+    while len(expected) > 1:
+        expected = expected[::2] + expected[1::2]
+    for thread in range(n_threads):
+        few_boxes._add_up(parts, thread, n_threads, 0, 12)
+    for first in (0, 8):
+        few_boxes._add_up(parts, -1, n_threads, first, first + 4)
+    assert np.array_equal(parts[0, :4], expected[0, :4])
+    assert np.array_equal(parts[0, 8:], expected[0, 8:])
+    assert n_threads == 1 or n_parts == 1 or not np.array_equal(parts[0, 4:8], expected[0, 4:8])
 
 
 @pytest.mark.parametrize("fold", [0, 1, -1])
@@ -80,9 +107,16 @@ def test_moments_of_boxes_that_span_chunks(fold, threads):
                 assert np.array_equal(mirrored, fold * (-1.0) ** powers * row)
 
 
+@pytest.fixture(params=["few", "many"])
+def way(request, monkeypatch):
+    """The way sums are taken, as if boxes were few or many."""
+    least = {"few": 0, "many": np.inf}[request.param]
+    monkeypatch.setattr(transform, "LEAST_POINTS_OF_A_BOX", least)
+
+
 @pytest.mark.parametrize("walls", [None, Walls(-5.0, 5.0, 1), Walls(-5.0, 5.0, -1)])
 @pytest.mark.parametrize("bandwidth", [1e-3, 0.2])
-def test_sums_of_many_points_are_direct_sums(bandwidth, walls, threads):
+def test_sums_of_many_points_are_direct_sums(bandwidth, walls, threads, way):
     rng = np.random.default_rng(2)
     n = 20_000
     x, c = rng.standard_normal(n).clip(-4.9, 4.9), rng.standard_normal(n)
@@ -109,11 +143,11 @@ def test_weights_that_are_not_finite_are_named():
             gauss_transform(x, x, np.array([0.5, 0.5, bad, 0.0]), 0.1)
 
 
-def test_same_bits_where_threads_part_amid_a_box_of_few_points():
+def test_same_bits_where_threads_part_amid_a_box_of_few_points(way):
     rng = np.random.default_rng(3)
     n = 6000
     c = np.full(n, 1 / n)
-    for points_of_a_box in np.linspace(4, 7, 12):
+    for points_of_a_box in np.append(np.linspace(4, 7, 12), 700.0):
         x, bandwidth = rng.uniform(size=n), points_of_a_box / n / 1.5
         found = []
         try:
@@ -123,6 +157,18 @@ def test_same_bits_where_threads_part_amid_a_box_of_few_points():
         finally:
             cpu.set_threads(None)
         assert all(np.array_equal(f, found[0]) for f in found)
+
+
+def test_both_ways_doubt_what_is_far_from_all_weight(way):
+    rng = np.random.default_rng(4)
+    points, query = rng.standard_normal(500), np.append(rng.uniform(-5, 5, 500), [15.0, -40.0])
+    share = np.full(500, 1 / 500)
+    sums, _, scale = gauss_transform(query, points, share, 0.1)
+    exponent = -0.5 * ((query[:, None] - points) / 0.1) ** 2
+    largest = exponent.max(1)
+    expected = np.log(np.exp(exponent - largest[:, None]).mean(1)) + largest
+    np.testing.assert_allclose(np.log(sums) - scale, expected, rtol=1e-11, atol=1e-9)
+    assert 0 < (scale > 0).sum() < 300
 
 
 @pytest.mark.parametrize("bandwidth", [0.1, 3.0])
@@ -141,4 +187,4 @@ def test_numbers_that_are_not_side_by_side_are_those_alone():
     expected = gauss_transform(x[::2].copy(), x[::2].copy(), weights[:, 0].copy(), 0.3)
     for ours, wanted in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, wanted, rtol=1e-12)
-    assert sorting.extent(x[::2]) == (x[::2].min(), x[::2].max())
+    assert extremes.extent(x[::2]) == (x[::2].min(), x[::2].max())

@@ -7,6 +7,7 @@ from bgfast_kernels.simd import (
     exp,
     expm1,
     fill,
+    lane_sums,
     lanes_in,
     load,
     load_between,
@@ -15,6 +16,7 @@ from bgfast_kernels.simd import (
     store,
     store_between,
     where_at_most,
+    where_bit,
     where_less,
 )
 
@@ -32,6 +34,36 @@ def apply(x, out):
 @cpu.jit(key="test_simd")
 def copy_part(x, out, first, last):
     store_between(out, 0, first, last, load_between(x, 0, first, last, fill(x, 7)))
+
+
+@cpu.jit(key="test_simd")
+def sums_of_eight(x, out):
+    some = (load(x, 0), load(x, 8), load(x, 16), load(x, 24))
+    rest = (load(x, 32), load(x, 40), load(x, 48), load(x, 56))
+    store(out, 0, lane_sums(some + rest))
+
+
+def test_sums_of_vectors_are_side_by_side():
+    x, out = np.random.default_rng(0).standard_normal((8, 8)), np.empty(8)
+    sums_of_eight(x.reshape(-1), out)
+    pairs = x[:, ::2] + x[:, 1::2]  # added in this order, for every vector
+    pairs = pairs[:, ::2] + pairs[:, 1::2]
+    assert np.array_equal(out, pairs[:, 0] + pairs[:, 1])
+
+
+@cpu.jit(key="test_simd")
+def where_bits(x, out):
+    store(out[0], 0, where_bit(1, load(x, 0), fill(x, 7)))
+    store(out[1], 0, where_bit(4, load(x, 0), fill(x, 7)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_lanes_are_chosen_by_a_bit_of_their_number(dtype):
+    x = np.arange(64 // np.dtype(dtype).itemsize, dtype=dtype)
+    out = np.empty_like(x), np.empty_like(x)
+    where_bits(x, out)
+    for found, bit in zip(out, (1, 4), strict=True):
+        assert np.array_equal(found, np.where(x.astype(int) & bit, x, 7))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

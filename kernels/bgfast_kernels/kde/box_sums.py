@@ -37,6 +37,7 @@ def evaluate(
     table: Float,
     error: Float,
     order: int,
+    local: Float,
     values: Float,
     slopes: Float,
     in_doubt: Bool,
@@ -45,10 +46,9 @@ def evaluate(
 
     ``fold`` is the parity of images in walls at both ends of the boxes, or 0: no walls. ``error``
     is the relative :func:`bgfast_kernels.kde.tables.box_error`, or empty to doubt none;
-    ``in_doubt[0]`` becomes True where there is doubt.
+    ``in_doubt[0]`` becomes True where there is doubt. ``local`` is room for ``2 TERMS`` numbers.
     """
     n_boxes = len(slot)
-    local = np.empty(_OUTPUTS)
     b, i0 = box_at(target_start, start), start
     while i0 < stop:
         while target_start[b + 1] <= i0:
@@ -61,7 +61,7 @@ def evaluate(
         if inside:
             expanded = _collect(b, n, source_start, slot, moments, fold, table, local)
             if len(error):
-                bound = _error_bound(b, n_boxes, fold, error, magnitude)
+                bound = error_bound(b, n_boxes, fold, error, magnitude)
         t, value, slope = target_t[i0:end], values[i0:end], slopes[i0:end]
         value[:] = 0.0
         slope[:] = 0.0
@@ -117,7 +117,7 @@ def _collect(
     """Write the polynomials of the ``n`` targets in box b; return whether there are any."""
     near = _near(table)
     expanded = False
-    local[:] = 0.0
+    local[:_OUTPUTS] = 0.0
     for cell in range(b - near, b + near + 1):
         s, side = _box_of(cell, len(slot), fold)
         if s >= 0 and n * (source_start[s + 1] - source_start[s]) > DIRECT_PAIRS:
@@ -125,6 +125,18 @@ def _collect(
             source = moments_of(moments, 0 if side > 0 else 1, slot[s])
             _translate(source, table, (b - cell + near) * TERMS * _OUTPUTS, local)
     return expanded
+
+
+@jit
+def collect_all(b: int, empty: Bool, moments: Float, fold: int, table: Float, local: Float) -> None:
+    """Write the polynomials of box b, from the moments of all boxes near it."""
+    near = _near(table)
+    local[:] = 0.0
+    for cell in range(b - near, b + near + 1):
+        s, side = _box_of(cell, len(empty), fold)
+        if s >= 0 and not empty[s]:
+            source = moments_of(moments, 0 if side > 0 else 1, s)
+            _translate(source, table, (b - cell + near) * TERMS * _OUTPUTS, local)
 
 
 @jit(fastmath={"contract"})  # type: ignore[untyped-decorator]
@@ -159,7 +171,8 @@ def _add_pairs(
 
 
 @jit
-def _error_bound(b: int, n_boxes: int, fold: int, error: Float, magnitude: Float) -> float:
+def error_bound(b: int, n_boxes: int, fold: int, error: Float, magnitude: Float) -> float:
+    """Return below what the sum of a target in box b is in doubt."""
     bound = 0.0
     for cell in range(b - len(error) + 1, b + len(error)):
         s, _ = _box_of(cell, n_boxes, fold)
@@ -181,20 +194,26 @@ def _box_of(cell: int, n_boxes: int, fold: int) -> tuple[int, float]:
 
 @jit
 def _translate(moments: Float, table: Float, base: int, local: Float) -> None:
-    """Add ``moments @ table`` to ``local``: four vectors that stay in registers."""
+    """Add ``moments @ table`` to ``local``: even and odd rows apart, so that none waits for one."""
     a, b = simd.load(local, 0), simd.load(local, 8)
     c, d = simd.load(local, 16), simd.load(local, 24)
-    for k in range(TERMS):
-        moment = simd.spread(moments, k)
+    e = f = g = h = simd.fill(local, 0.0)
+    for k in range(0, TERMS, 2):
+        even, odd = simd.spread(moments, k), simd.spread(moments, k + 1)
         row = base + k * _OUTPUTS
-        a = simd.fma(moment, simd.load(table, row), a)
-        b = simd.fma(moment, simd.load(table, row + 8), b)
-        c = simd.fma(moment, simd.load(table, row + 16), c)
-        d = simd.fma(moment, simd.load(table, row + 24), d)
-    simd.store(local, 0, a)
-    simd.store(local, 8, b)
-    simd.store(local, 16, c)
-    simd.store(local, 24, d)
+        a = simd.fma(even, simd.load(table, row), a)
+        b = simd.fma(even, simd.load(table, row + 8), b)
+        c = simd.fma(even, simd.load(table, row + 16), c)
+        d = simd.fma(even, simd.load(table, row + 24), d)
+        row += _OUTPUTS
+        e = simd.fma(odd, simd.load(table, row), e)
+        f = simd.fma(odd, simd.load(table, row + 8), f)
+        g = simd.fma(odd, simd.load(table, row + 16), g)
+        h = simd.fma(odd, simd.load(table, row + 24), h)
+    simd.store(local, 0, a + e)
+    simd.store(local, 8, b + f)
+    simd.store(local, 16, c + g)
+    simd.store(local, 24, d + h)
 
 
 @jit(fastmath={"contract"})  # type: ignore[untyped-decorator]

@@ -77,7 +77,7 @@ def box_moments(
                 row = moments_of(moments, 0, slot[b]) if begins else head
                 _sum_moments(t[i0:i1], charge[i0:i1], row)
                 if begins and fold != 0:
-                    _mirror(moments, slot[b], fold)
+                    mirror(moments, slot[b], fold)
             if len(magnitude):
                 total = _sum_absolute(charge[i0:i1])
                 if begins:
@@ -101,13 +101,14 @@ def join(
             for k in range(TERMS):
                 row[k] += heads[chunk, k]
             if fold != 0:
-                _mirror(moments, slot[b], fold)
+                mirror(moments, slot[b], fold)
         if len(magnitude):
             magnitude[b] += heads[chunk, TERMS]
 
 
 @jit
-def _mirror(moments: Float, slot: int, fold: int) -> None:
+def mirror(moments: Float, slot: int, fold: int) -> None:
+    """Write the moments of a box's mirror image."""
     row, mirrored = moments_of(moments, 0, slot), moments_of(moments, 1, slot)
     for k in range(TERMS):
         mirrored[k] = fold * row[k] if k % 2 == 0 else -fold * row[k]

@@ -1,38 +1,34 @@
-"""Extremes and a counting sort of many numbers, in parts that threads share.
+"""A counting sort of points by their box, in parts, one for each thread.
 
-How many parts depends on the numbers alone. In every box the points of a part come after those of
-the parts before it, so that the order is that of a stable sort, whoever works on which part.
+In every box the points of a part come after those of the parts before it: that is the order of a
+stable sort, however many parts there are.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bgfast_kernels.cpu import get_threads, jit, parallel_rows
-from bgfast_kernels.simd import (
-    WIDTH_BYTES,
-    fill,
-    lanes_in,
-    larger,
-    load_between,
-    smaller,
-    spread,
-    store,
-)
+from bgfast_kernels.compiling import jit
+from bgfast_kernels.stages import share
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int32]
 
-MIN_ROWS = 8192
-"""Fewest points worth a thread."""
-_LANES = WIDTH_BYTES // 8
-_PART = 4096  # fewest points worth a part
-_MOST_PARTS = 64
-_EXTENT_PART = 2**14
-_EXTENT_ROWS = 2**15  # fewest points worth a thread that does no more than to look at them
+
+class Given(NamedTuple):
+    """Points before they are sorted, and room for the box and the coordinate within it of each.
+
+    ``charge`` is empty for points that bear none. In box ``n_boxes`` are points too far from
+    everything to interact.
+    """
+
+    x: Float
+    charge: Float
+    box: Int
+    t: Float
 
 
 class Boxed(NamedTuple):
@@ -48,98 +44,46 @@ class Boxed(NamedTuple):
     t: Float
     charge: Float
 
-    @property
-    def n_inside(self) -> int:
-        """Number of points that lie in a box."""
-        return int(self.start[-2])
 
-
-class Histograms(NamedTuple):
-    """How many points of each part, ``size`` points long, lie in each box."""
-
-    size: int
-    counts: Int
-
-
-def extent(x: Float) -> tuple[float, float]:
-    """Return the least and the greatest number; NaN twice if one is not finite, 0 for none."""
-    if len(x) == 0:
-        return 0.0, 0.0
-    x = np.ascontiguousarray(x)
-    if len(x) < 2 * _EXTENT_ROWS or get_threads() == 1:
-        lo, hi = _extent(x)
-    else:
-        found = np.empty((3, -(-len(x) // _EXTENT_PART) * _LANES))
-        arguments = (_extremes, len(x), x, *found)
-        parallel_rows(*arguments, block=_EXTENT_PART, min_rows=_EXTENT_ROWS)
-        lo, hi = _reduce(*found)
-    return lo, hi
+@jit
+def assign(
+    given: Given, origin: float, width: float, n_boxes: int, thread: int, n_threads: int
+) -> None:
+    """Find box and coordinate of the points of one thread."""
+    start, stop = share(len(given.x), 1, thread, n_threads)
+    x, box, t = given.x[start:stop], given.box[start:stop], given.t[start:stop]
+    locate(x, origin, 1.0 / width, n_boxes, box, t)
 
 
 @jit
-def _extent(x: Float) -> tuple[float, float]:
-    found = np.empty((3, -(-len(x) // _EXTENT_PART) * _LANES))
-    _extremes(0, len(x), x, found[0], found[1], found[2])
-    lo, hi = _reduce(found[0], found[1], found[2])
-    return lo, hi
+def locate(x: Float, origin: float, inverse_width: float, n_boxes: int, box: Int, t: Float) -> None:
+    """Find box and coordinate of points in a lattice; without branches, so it becomes vectors."""
+    last, top, edge = n_boxes - 1.0, n_boxes + 1.0, n_boxes + 1e-6
+    for i in range(len(x)):
+        y = (x[i] - origin) * inverse_width
+        y = y if y > -1.0 else -1.0
+        y = y if y < top else top
+        floor = np.floor(y)
+        # The end itself, and what rounding puts behind it, belongs to the last box.
+        floor = last if (y < edge) & (floor > last) else floor
+        t[i] = 2.0 * (y - floor) - 1.0
+        floor = last + 1.0 if (floor < 0.0) | (floor > last) else floor
+        box[i] = np.int32(floor)
 
 
 @jit
-def _extremes(start: int, stop: int, x: Float, low: Float, high: Float, poison: Float) -> None:
-    for first in range(start, stop, _EXTENT_PART):
-        least = greatest = one = spread(x, first)
-        zero = fill(x, 0.0)
-        bad = zero
-        last = min(first + _EXTENT_PART, stop)
-        for i in range(first, last, lanes_in(x)):
-            given = load_between(x, i, 0, last - i, one)
-            least = smaller(least, given)
-            greatest = larger(greatest, given)
-            bad = bad + given * zero  # NaN for NaN and infinity
-        to = first // _EXTENT_PART * _LANES
-        store(low, to, least)
-        store(high, to, greatest)
-        store(poison, to, bad)
+def count(given: Given, counts: Int, thread: int) -> None:
+    """Count the points of one part, of as many as ``counts`` has rows, in each box."""
+    if thread < len(counts):
+        mine = counts[thread]
+        mine[:] = 0
+        start, stop = share(len(given.box), 1, thread, len(counts))
+        for i in range(start, stop):
+            mine[np.uint32(given.box[i])] += 1  # unsigned: none counts from the end
 
 
 @jit
-def _reduce(low: Float, high: Float, poison: Float) -> tuple[float, float]:
-    lo, hi, bad = low[0], high[0], 0.0
-    for i in range(len(low)):
-        lo = min(lo, low[i])
-        hi = max(hi, high[i])
-        bad += poison[i]
-    return lo + bad, hi + bad
-
-
-def histograms(n: int, n_boxes: int) -> Histograms:
-    """Return empty histograms of ``n`` points, which together are no larger than the points."""
-    parts = max(1, min(_MOST_PARTS, n // _PART, n // (4 * n_boxes)))
-    size = max(1, -(-n // parts))
-    return Histograms(size, np.zeros((max(1, -(-n // size)), n_boxes + 1), np.int32))
-
-
-@jit
-def count(start: int, stop: int, box: Int, size: int, counts: Int) -> None:
-    """Count the points of some parts in each box."""
-    for first in range(start, stop, size):
-        mine = counts[first // size]
-        for i in range(first, min(first + size, stop)):
-            mine[np.uint32(box[i])] += 1  # unsigned: none counts from the end
-
-
-def in_order(box: Int, t: Float, charges: Float, found: Histograms) -> Boxed:
-    """Sort points by their box; ``found`` holds how many there are and is used up."""
-    start = np.empty(found.counts.shape[1] + 1, np.int32)
-    _find_places(found.counts, start)
-    boxed = Boxed(start, np.empty(len(box), np.int32), np.empty(len(t)), np.empty(len(charges)))
-    arguments: tuple[Any, ...] = (box, t, charges, *found, *boxed[1:])
-    parallel_rows(_place, len(box), *arguments, block=found.size, min_rows=MIN_ROWS)
-    return boxed
-
-
-@jit
-def _find_places(counts: Int, start: Int) -> None:
+def find_places(counts: Int, start: Int) -> None:
     """Replace the counts by where the first point of a part goes in each box."""
     place = 0
     for b in range(counts.shape[1]):
@@ -152,25 +96,18 @@ def _find_places(counts: Int, start: Int) -> None:
 
 
 @jit
-def _place(
-    start: int,
-    stop: int,
-    box: Int,
-    t: Float,
-    charges: Float,
-    size: int,
-    places: Int,
-    rank: Int,
-    sorted_t: Float,
-    sorted_charges: Float,
-) -> None:
-    for first in range(start, stop, size):
-        mine = places[first // size]
-        for i in range(first, min(first + size, stop)):
-            b = np.uint32(box[i])
-            place = np.uint32(mine[b])
-            mine[b] += 1
-            rank[i] = place
-            sorted_t[place] = t[i]
-            if len(charges):
-                sorted_charges[place] = charges[i]
+def place(given: Given, places: Int, boxed: Boxed, thread: int) -> None:
+    """Put the points of one part where they belong; ``places`` is used up."""
+    if thread >= len(places):
+        return
+    mine = places[thread]
+    start, stop = share(len(given.box), 1, thread, len(places))
+    for i in range(start, stop):
+        b = np.uint32(given.box[i])
+        to = np.uint32(mine[b])
+        mine[b] += 1
+        if len(boxed.rank):
+            boxed.rank[i] = to
+        boxed.t[to] = given.t[i]
+        if len(given.charge):
+            boxed.charge[to] = given.charge[i]

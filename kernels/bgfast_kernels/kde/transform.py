@@ -2,37 +2,36 @@
 
 Sources and targets are sorted into boxes. The charges of a source box become TERMS moments; a
 target box collects, from each box near it, a polynomial in the coordinate of its targets
-(:mod:`bgfast_kernels.kde.tables`), or, where two boxes hold few points, the sum itself. Threads
-share points sorted, chunks of sources and targets. What is added up, and in which order, depends on
-none of it, so the bits do not depend on the number of threads.
+(:mod:`bgfast_kernels.kde.tables`). There are two ways to do it, for few boxes and for many. In both
+what is added up, and in which order, does not depend on the number of threads, nor do the bits.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bgfast_kernels.cpu import parallel_rows
-from bgfast_kernels.kde import box_sums, far, moments
-from bgfast_kernels.kde.boxes import has_lattice, sort_between_walls, sort_into_boxes
+from bgfast_kernels.cpu import get_threads
+from bgfast_kernels.kde import far
+from bgfast_kernels.kde.boxes import Extent, boxes_without_gaps, lattice_between, lattice_of
+from bgfast_kernels.kde.extremes import extents
+from bgfast_kernels.kde.few_boxes import LEAST_POINTS_OF_A_BOX, sum_in_few_boxes
+from bgfast_kernels.kde.many_boxes import sum_in_many_boxes
+from bgfast_kernels.kde.problem import Between, Boxes, Sums
 from bgfast_kernels.kde.reflection import Walls, with_images
-from bgfast_kernels.kde.sorting import MIN_ROWS, extent
-from bgfast_kernels.kde.tables import (
-    HALF_WIDTH,
-    INTERACTION,
-    TERMS,
-    box_error,
-    translation_table,
-)
+from bgfast_kernels.kde.tables import HALF_WIDTH, INTERACTION, box_error, translation_table
+from bgfast_kernels.stages import functions
 
 Float = NDArray[np.float64]
 
 TOLERANCE = 1e-9
 """Relative error of a density above which the sum is taken directly instead."""
 
-_BOX_IN_ROWS = 64  # as many targets as take as long to evaluate as a box takes besides them
+_NO_BOX: NDArray[np.int32] = np.empty(0, np.int32)
+_NO_T: Float = np.empty(0)
 
 
 def gauss_transform(
@@ -92,14 +91,16 @@ def gauss_transform(
     points = query if same else np.ascontiguousarray(points)
     charges = np.ascontiguousarray(charges)
     find = scale is None
-    scale = None if scale is None else np.ascontiguousarray(scale)
-    if scale is None:
-        _check_weights(charges)
-        scale, scaled = np.zeros(len(query)), False
-    else:
-        scaled = extent(scale) != (0.0, 0.0)
+    scale = np.zeros(len(query)) if scale is None else np.ascontiguousarray(scale)
+    of_given, *ranges = extents(charges if find else scale, *([query] if same else [query, points]))
+    if find:
+        _check_weights(charges, of_given)
+    _check_finite(query, points, ranges)
+    scaled = not find and of_given != [0.0, 0.0]
     near = np.where(scale == 0, charges, 0.0) if scaled and not scale_of_query else charges
-    sums, next_sums, in_doubt = _box_sums(query, points, near, bandwidth, order, walls, find)
+    sums, next_sums, in_doubt = _box_sums(
+        query, points, near, ranges, bandwidth, order, walls, find
+    )
     if in_doubt:
         largest = _largest_scale(charges, walls, bandwidth)
         p, c, _ = _all_sources(points, charges, None, walls, largest, bandwidth)
@@ -140,9 +141,8 @@ def _largest_scale(weights: Float, walls: Walls | None, bandwidth: float) -> flo
     return 0.5 * across**2 - math.log(weights[weights > 0].min())
 
 
-def _check_weights(weights: Float) -> None:
-    least, _ = extent(weights)  # NaN for what is not finite: 0 / 0 is how a zero sum arrives here
-    if not least >= 0:
+def _check_weights(weights: Float, extent: Extent) -> None:
+    if not extent[0] >= 0:  # NaN for what is not finite: 0 / 0 is how a zero sum arrives here
         i = int(np.flatnonzero(~((weights >= 0) & np.isfinite(weights)))[0])
         raise ValueError(
             "weights must be finite and >= 0 with a positive sum; normalised to a sum of 1, "
@@ -150,10 +150,21 @@ def _check_weights(weights: Float) -> None:
         )
 
 
+def _check_finite(query: Float, points: Float, ranges: list[Extent]) -> None:
+    names = ("query", "points") if len(ranges) == 2 else ("points",)
+    for x, (least, _), name in zip((query, points), ranges, names, strict=False):
+        if math.isnan(least):
+            i = int(np.flatnonzero(~np.isfinite(x))[0])
+            raise ValueError(
+                f"{name} must be finite, got {x[i]} at index {i}; leave such points out"
+            )
+
+
 def _box_sums(
     query: Float,
     points: Float,
     charges: Float,
+    ranges: list[Extent],
     bandwidth: float,
     order: int,
     walls: Walls | None,
@@ -161,52 +172,44 @@ def _box_sums(
 ) -> tuple[Float, Float, bool]:
     """Return the sums of both orders by the fast transform, NaN where it is unsure, and if it is.
 
-    It is never unsure unless ``find_far``.
+    It is never unsure unless ``find_far``. ``ranges`` are those of targets and sources, or of both.
     """
+    same = points is query
+    n = len(query) + len(points)
+    of_query, of_points = ranges[0], ranges[-1]
     fold = 0
-    if walls is not None and has_lattice(walls, bandwidth, len(query) + len(points)):
+    if walls is None:
+        lattice = lattice_of(of_query, of_points, bandwidth, n)
+    elif (lattice := lattice_between(walls, bandwidth, n)) is not None:
         fold = walls.parity
-        targets, sources, half_width = sort_between_walls(query, points, charges, bandwidth, walls)
     else:
-        if walls is not None:
-            points, charges, _ = with_images(
-                points, charges, np.zeros(len(points)), walls, INTERACTION * bandwidth
-            )
-        targets, sources = sort_into_boxes(query, points, charges, bandwidth)
-        half_width = HALF_WIDTH
+        no_scale = np.zeros(len(points))
+        points, charges, _ = with_images(points, charges, no_scale, walls, INTERACTION * bandwidth)
+        same = False
+        (of_points,) = extents(points)
+        lattice = lattice_of(of_query, of_points, bandwidth, len(query) + len(points))
 
-    slot = np.empty(len(sources.start) - 2, np.int32)
-    n_slots = moments.assign_slots(targets.start, sources.start, slot)
-    expansions = np.empty((2 if fold else 1, n_slots * TERMS))
-    magnitude = np.zeros(len(slot) if find_far else 0)
-    heads = np.zeros((-(-sources.n_inside // moments.CHUNK), TERMS + 1))
-    parallel_rows(
-        moments.box_moments,
-        sources.n_inside,
-        *(sources.start, sources.t, sources.charge, slot, fold, expansions, magnitude, heads),
-        block=moments.CHUNK,
-        min_rows=MIN_ROWS,
-    )
-    moments.join(sources.start, slot, fold, heads, expansions, magnitude)
-
-    value, slope, in_doubt = np.empty(len(query)), np.empty(len(query)), np.zeros(1, np.bool_)
+    if lattice is None:
+        everything = query if same else np.concatenate([query, points])
+        n_boxes, box, t = boxes_without_gaps(everything, bandwidth)
+        boxes = Boxes(n_boxes, 0.0, 0.0, box, t)
+    else:
+        boxes = Boxes(lattice.n_boxes, lattice.origin, lattice.width, _NO_BOX, _NO_T)
+    half_width = HALF_WIDTH if fold == 0 else 0.5 * boxes.width / bandwidth
     table = translation_table(order, half_width).reshape(-1)
-    error = box_error(half_width) / TOLERANCE if find_far else np.zeros(0)
-    # Fewer targets are worth a thread if there are more boxes.
-    work = len(query) + _BOX_IN_ROWS * len(slot)
-    parallel_rows(
-        box_sums.evaluate,
-        len(query),
-        *(targets.start, targets.t, sources.start, sources.t, sources.charge),
-        *(slot, expansions, magnitude, half_width, fold),
-        *(table, error, order, value, slope, in_doubt),
-        min_rows=1 + MIN_ROWS * len(query) // work,
-    )
-    sums, next_sums = np.empty(len(query)), np.empty(len(query))
-    parallel_rows(
-        box_sums.unsort,
-        len(query),
-        *(targets.rank, value, slope, sums, next_sums),
-        min_rows=MIN_ROWS,
-    )
-    return sums, next_sums, bool(in_doubt[0])
+    error = _relative_error(half_width) if find_far else _NO_T
+    # One piece of memory: of two the allocator might return the second to the system each time.
+    value, slope = np.empty((2, len(query)))
+    sums = Sums(value, slope, np.zeros(1, np.bool_))
+    between = Between(half_width, fold, table, error, order)
+    problem = (functions(), get_threads(), query, points, charges)
+    if lattice is not None and LEAST_POINTS_OF_A_BOX * lattice.n_boxes <= len(points):
+        sum_in_few_boxes(*problem, boxes, between, sums)
+    else:
+        sum_in_many_boxes(*problem, same, boxes, between, sums)
+    return value, slope, bool(sums.in_doubt[0])
+
+
+@functools.lru_cache(maxsize=64)
+def _relative_error(half_width: float) -> Float:
+    return box_error(half_width) / TOLERANCE

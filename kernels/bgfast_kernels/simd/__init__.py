@@ -14,11 +14,13 @@ checked.
 from bgfast_kernels.simd.arithmetic import (
     any_less,
     fma,
+    lane_sums,
     larger,
     reciprocal,
     root,
     smaller,
     where_at_most,
+    where_bit,
     where_less,
 )
 from bgfast_kernels.simd.lanes import WIDTH_BYTES, Lanes, lanes_in
@@ -42,6 +44,7 @@ __all__ = [
     "expm1",
     "fill",
     "fma",
+    "lane_sums",
     "lanes_in",
     "larger",
     "load",
@@ -57,5 +60,6 @@ __all__ = [
     "store_between",
     "transpose_tile",
     "where_at_most",
+    "where_bit",
     "where_less",
 ]

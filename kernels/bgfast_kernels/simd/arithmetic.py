@@ -159,6 +159,44 @@ def lane_sum(typing_context: Any, a: Any) -> Any:
     return a.dtype(a), emit
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def lane_sums(typing_context: Any, vectors: Any) -> Any:
+    """Return a vector whose lane i is the sum of the lanes of vector i, added in pairs.
+
+    ``vectors`` is a tuple of as many as one of them has lanes.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        rows = [builder.extract_value(values[0], i) for i in range(vectors.count)]
+        count, step = len(rows), 1
+        while len(rows) > 1:
+            # Neighbours among the vectors become neighbours among blocks of ``step`` lanes.
+            low = [k if not k & step else count + k - step for k in range(count)]
+            high = [k + step if not k & step else count + k for k in range(count)]
+            rows = [
+                builder.fadd(*(builder.shuffle_vector(a, b, shuffle_mask(m)) for m in (low, high)))
+                for a, b in zip(rows[::2], rows[1::2], strict=True)
+            ]
+            step *= 2
+        return rows[0]
+
+    return vectors.dtype(vectors), emit
+
+
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def where_bit(typing_context: Any, bit: Any, a: Any, b: Any) -> Any:
+    """Return ``a`` in the lanes whose number has a bit, a literal such as 2, set, else ``b``."""
+    chosen = bit.literal_value
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        mask = ir.Constant(
+            ir.VectorType(ir.IntType(1), a.count), [bool(k & chosen) for k in range(a.count)]
+        )
+        return builder.select(mask, *values[1:])
+
+    return a(bit, a, a), emit
+
+
 def _call(builder: Any, name: str, values: Sequence[Any]) -> Any:
     kind = values[0].type
     element = "f32" if isinstance(kind.element, ir.FloatType) else "f64"
