@@ -18,7 +18,7 @@ from torch.autograd import forward_ad
 from bgfast.ops import coupling_cuda
 from bgfast.ops.backend import eager_cpu, select_backend
 from bgfast.ops.coupling_reference import reference_affine_coupling, reference_affine_grad
-from bgfast.ops.library import batch_first, define, flat_rows, implement, rows_alike
+from bgfast.ops.library import batch_first, define, implement, rows_alike, rows_of
 from bgfast.ops.registry import TorchOp, register
 
 
@@ -82,8 +82,11 @@ def affine_coupling_(x: Tensor, raw_s: Tensor, t: Tensor, logdet: Tensor, *, inv
     For CPU tensors of one real dtype, without autograd and unchecked. Rows of ``x`` may be parts
     of longer rows.
     """
-    rows = _rows(x)
-    affine.affine_coupling(rows, _rows(raw_s), _rows(t), rows, logdet.numpy(), x.shape[1], inverse)
+    raw_s, t = rows_of(raw_s), rows_of(t)
+    place = _place(x)
+    affine.affine_coupling(
+        _shape(x), place, _place(raw_s), _place(t), place, _place(logdet), inverse
+    )
 
 
 class _Affine(torch.autograd.Function):
@@ -177,15 +180,24 @@ def _grad(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
 # The ops themselves know nothing of derivatives.
 
 
-def _rows(x: Tensor) -> affine.Rows:
-    return affine.Rows(*flat_rows(x))
+def _shape(rows: Tensor) -> affine.Shape:
+    like = affine.FLOAT32 if rows.dtype == torch.float32 else affine.FLOAT64
+    return affine.Shape(rows.shape[0], rows.shape[1], like)
+
+
+def _place(rows: Tensor) -> affine.Rows:
+    """Return where they lie: they have to stay alive as long as that is used."""
+    return affine.Rows(rows.data_ptr(), rows.stride(0))
 
 
 def _affine_cpu(x: Tensor, raw_s: Tensor, t: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
     y = torch.empty(x.shape, dtype=x.dtype)
     logdet = torch.zeros(x.shape[:-1], dtype=x.dtype)
-    flat = logdet.reshape(-1).numpy()
-    affine.affine_coupling(_rows(x), _rows(raw_s), _rows(t), _rows(y), flat, x.shape[-1], inverse)
+    x, raw_s, t, result = rows_of(x), rows_of(raw_s), rows_of(t), rows_of(y)
+    added_to = affine.Rows(logdet.data_ptr(), 1)
+    affine.affine_coupling(
+        _shape(x), _place(x), _place(raw_s), _place(t), _place(result), added_to, inverse
+    )
     return y, logdet
 
 
@@ -193,16 +205,19 @@ def _affine_grad_cpu(
     x: Tensor, raw_s: Tensor, t: Tensor, grad_y: Tensor, grad_logdet: Tensor, inverse: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     gradients = (x.new_empty(x.shape), x.new_empty(x.shape), x.new_empty(x.shape))
+    x, raw_s, t, grad_y = rows_of(x), rows_of(raw_s), rows_of(t), rows_of(grad_y)
+    grad_logdet = grad_logdet.resolve_neg().reshape(-1)
+    grad_x, grad_raw_s, grad_t = (rows_of(gradient) for gradient in gradients)
     affine.affine_coupling_grad(
-        _rows(x),
-        _rows(raw_s),
-        _rows(t),
-        _rows(grad_y),
-        grad_logdet.detach().reshape(-1).contiguous().numpy(),
-        _rows(gradients[0]),
-        _rows(gradients[1]),
-        _rows(gradients[2]),
-        x.shape[-1],
+        _shape(x),
+        _place(x),
+        _place(raw_s),
+        _place(t),
+        _place(grad_y),
+        _place(grad_logdet),
+        _place(grad_x),
+        _place(grad_raw_s),
+        _place(grad_t),
         inverse,
     )
     return gradients

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -80,18 +81,30 @@ def rows_alike(name: str, n_tensors: int) -> Callable[..., Any]:
     return rule
 
 
+def rows_of(x: Tensor) -> Tensor:
+    """Return ``x[..., m]`` as rows ``[n, m]`` that are contiguous in themselves, a copy if it must.
+
+    Rows may be apart from each other, or all the same.
+    """
+    if x.is_neg():
+        x = x.resolve_neg()
+    if x.ndim != 2:
+        n = math.prod(x.shape[:-1])  # a -1 would be ambiguous without elements
+        x = x.reshape(n, x.shape[-1])
+    return x if x.stride(1) == 1 or x.shape[1] <= 1 else x.contiguous()
+
+
 def flat_rows(x: Tensor) -> tuple[Any, int]:
     """Return the numbers of rows ``[..., m]`` as a flat array, and how far apart rows begin in it.
 
     Memory is shared where rows are contiguous in themselves; what ``x`` is to autograd is left out.
     """
     m = x.shape[-1]
-    x = x.detach().resolve_neg()
-    if x.is_contiguous():
-        return x.numpy().reshape(-1), m
-    rows = x.reshape(-1, m)
-    n, (row_stride, stride) = len(rows), rows.stride()
-    if stride != 1 or row_stride < m:
+    if x.is_contiguous() and not x.is_neg():
+        return x.detach().numpy().reshape(-1), m
+    rows = rows_of(x.detach())
+    n, row_stride = len(rows), rows.stride(0)
+    if row_stride < m:
         rows, row_stride = rows.contiguous(), m
     return rows.as_strided(((n - 1) * row_stride + m if n else 0,), (1,)).numpy(), row_stride
 

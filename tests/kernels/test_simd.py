@@ -13,6 +13,7 @@ from bgfast_kernels.simd import (
     load_between,
     log_one_plus,
     logarithm,
+    numbers_at,
     store,
     store_between,
     where_at_most,
@@ -49,6 +50,20 @@ def test_sums_of_vectors_are_side_by_side():
     pairs = x[:, ::2] + x[:, 1::2]  # added in this order, for every vector
     pairs = pairs[:, ::2] + pairs[:, 1::2]
     assert np.array_equal(out, pairs[:, 0] + pairs[:, 1])
+
+
+@cpu.jit(key="test_simd")
+def double(address, like, n):
+    numbers = numbers_at(address, like)
+    for i in range(n):
+        numbers[i] *= 2
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_numbers_at_an_address_are_those_of_the_array_there(dtype):
+    x = np.arange(9, dtype=dtype)
+    double(x[2:].ctypes.data, np.empty(0, dtype), 5)
+    assert x.tolist() == [0, 1, 4, 6, 8, 10, 12, 7, 8]
 
 
 @cpu.jit(key="test_simd")

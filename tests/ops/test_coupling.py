@@ -88,3 +88,43 @@ def test_forward_mode_agrees_with_reverse_mode(inverse):
     products = (y[0] * along).sum() + (y[1] * along_logdet).sum()
     expected = sum((g * v).sum() for g, v in zip(gradients, tangents, strict=True))
     torch.testing.assert_close(products, expected)
+
+
+LAYOUTS = {
+    "halves of wider rows": lambda x: torch.cat((x, x), -1)[..., x.shape[-1] :],
+    "columns in memory": lambda x: x.mT.contiguous().mT,
+    "every second row": lambda x: x.repeat_interleave(2, -2)[..., ::2, :],
+    "one row for all": lambda x: x[..., :1, :].expand(x.shape),
+    "three dimensions": lambda x: x.reshape(2, -1, x.shape[-1]),
+    "minus a view": lambda x: torch.complex(x, -x).conj().imag,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("m", [1, 5, 38])
+def test_numbers_count_and_not_how_they_lie_in_memory(layout, m):
+    rng = torch.Generator().manual_seed(0)
+    given = [LAYOUTS[layout](torch.randn(6, m, generator=rng)) for _ in range(4)]
+    single = given[3][..., 0]  # as far apart as the rows are
+    plain = [x.clone(memory_format=torch.contiguous_format).resolve_neg() for x in (*given, single)]
+    ops = torch.ops.bgfast
+    for inverse in (False, True):
+        found = (
+            *ops.affine_coupling(*given[:3], inverse),
+            *ops.affine_coupling_grad(*given, single, inverse),
+        )
+        expected = (
+            *ops.affine_coupling(*plain[:3], inverse),
+            *ops.affine_coupling_grad(*plain, inverse),
+        )
+        for ours, wanted in zip(found, expected, strict=True):
+            assert torch.equal(ours, wanted)
+
+
+def test_a_step_of_no_numbers_has_no_logdet():
+    for shape in ((3, 0), (0, 4), (2, 0, 5)):
+        x = torch.ones(shape, requires_grad=True)
+        y, logdet = affine_coupling(x, x, x, inverse=True)
+        (logdet.sum() + y.sum()).backward()
+        assert y.shape == shape
+        assert logdet.tolist() == torch.zeros(shape[:-1]).tolist()

@@ -1,24 +1,34 @@
 """The affine coupling step on the CPU: value and log-determinant, and all gradients, in one pass.
 
 Lanes are the columns of one row, so that a row's bits depend on nothing but that row. Lanes beyond
-its end are read as zeros, which have s = 0 and change no sum, and are not written.
-Arrays are flat, with the distance between rows beside them: halves of wider rows are worked on
-where they are, and a result may overwrite its own input.
+its end are read as zeros, which have s = 0 and change no sum, and are not written. Rows are given
+by address and distance: halves of wider rows are worked on where they are, and a result may
+overwrite its own input. The caller keeps the memory alive.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from bgfast_kernels import cpu
 from bgfast_kernels.coupling.affine_spec import S_MAX
-from bgfast_kernels.simd import exp, expm1, fma, lanes_in, larger, smaller, spread
+from bgfast_kernels.simd import (
+    exp,
+    expm1,
+    fill,
+    fma,
+    lanes_in,
+    larger,
+    load_between,
+    numbers_at,
+    smaller,
+    spread,
+    store_between,
+)
 from bgfast_kernels.simd.arithmetic import lane_sum
-from bgfast_kernels.simd.memory import fill, load_between, store_between
-
-Array = NDArray[Any]
 
 # exp(2 SATURATED) is beyond the precision of float64: there tanh is 1.
 SATURATED = 20.0
@@ -27,44 +37,55 @@ _LEAST_NUMBERS = 2**14
 
 
 class Rows(NamedTuple):
-    """``n`` rows of ``m`` numbers, row i at ``flat[i * stride]``."""
+    """Rows of numbers: the address of the first, and how many numbers further each next one is."""
 
-    flat: Array
+    address: int
     stride: int
 
 
+class Shape(NamedTuple):
+    """``n`` rows of ``m`` numbers of the dtype of the array ``like``."""
+
+    n: int
+    m: int
+    like: NDArray[Any]
+
+
+FLOAT32, FLOAT64 = np.empty(0, np.float32), np.empty(0, np.float64)
+"""What numbers may be like."""
+
+
 def affine_coupling(
-    x: Rows, raw_s: Rows, t: Rows, y: Rows, logdet: Array, m: int, inverse: bool
+    shape: Shape, x: Rows, raw_s: Rows, t: Rows, y: Rows, logdet: Rows, inverse: bool
 ) -> None:
     """Compute a coupling step.
 
     Parameters
     ----------
+    shape
+        Of all arguments but the log-determinants, which are single numbers.
     x, raw_s, t
-        Coordinates, raw log-scale and shift, ``[n, m]`` each, float32 or float64.
+        Coordinates, raw log-scale and shift.
     y
-        Where the result goes, ``[n, m]``; may be ``x``.
+        Where the result goes; may be ``x``.
     logdet
-        ``[n]``; the log-determinants are added to it.
-    m
-        Numbers in a row.
+        The log-determinants are added to it.
     inverse
         ``x exp(s) + t`` if True, ``(x - t) exp(-s)`` if False.
     """
-    sign = 1.0 if inverse else -1.0
-    _run(_value_rows, len(logdet), m, *x, *raw_s, *t, *y, logdet, m, sign)
+    _run(_value_rows, shape, *x, *raw_s, *t, *y, *logdet, 1.0 if inverse else -1.0)
 
 
 def affine_coupling_grad(
+    shape: Shape,
     x: Rows,
     raw_s: Rows,
     t: Rows,
     grad_y: Rows,
-    grad_logdet: Array,
+    grad_logdet: Rows,
     grad_x: Rows,
     grad_raw_s: Rows,
     grad_t: Rows,
-    m: int,
     inverse: bool,
 ) -> None:
     """Compute the gradients of a coupling step, arguments as for :func:`affine_coupling`.
@@ -72,19 +93,20 @@ def affine_coupling_grad(
     Parameters
     ----------
     grad_y, grad_logdet
-        Gradient with respect to the result, ``[n, m]`` and ``[n]``.
+        Gradient with respect to the result.
     grad_x, grad_raw_s, grad_t
-        Where the gradients go, ``[n, m]`` each; ``grad_x`` may be ``grad_y``.
+        Where the gradients go; ``grad_x`` may be ``grad_y``.
     """
-    inputs = (*x, *raw_s, *t, *grad_y, grad_logdet)
+    inputs = (*x, *raw_s, *t, *grad_y, *grad_logdet)
     sign = 1.0 if inverse else -1.0
-    outputs = (*grad_x, *grad_raw_s, *grad_t)
-    _run(_grad_rows, len(grad_logdet), m, *inputs, *outputs, m, sign)
+    _run(_grad_rows, shape, *inputs, *grad_x, *grad_raw_s, *grad_t, sign)
 
 
-def _run(kernel: Any, n: int, m: int, *arguments: Any) -> None:
+def _run(kernel: Any, shape: Shape, *arguments: Any) -> None:
+    n, m, like = shape
     if n:
-        cpu.parallel_rows(kernel, n, *arguments, min_rows=max(1, _LEAST_NUMBERS // m))
+        least = max(1, _LEAST_NUMBERS // max(1, m))
+        cpu.parallel_rows(kernel, n, like, m, *arguments, min_rows=least)
 
 
 @cpu.jit(inline="always")  # type: ignore[untyped-decorator]
@@ -98,20 +120,28 @@ def _tanh(a: Any, zero: Any) -> Any:
 def _value_rows(
     start: Any,
     stop: Any,
-    x: Any,
-    x_stride: Any,
-    raw_s: Any,
-    s_stride: Any,
-    t: Any,
-    t_stride: Any,
-    y: Any,
-    y_stride: Any,
-    logdet: Any,
+    like: Any,
     m: Any,
+    x_address: Any,
+    x_stride: Any,
+    s_address: Any,
+    s_stride: Any,
+    t_address: Any,
+    t_stride: Any,
+    y_address: Any,
+    y_stride: Any,
+    logdet_address: Any,
+    logdet_stride: Any,
     sign: Any,
 ) -> None:
-    lanes = lanes_in(x)
-    zero = fill(x, 0.0)
+    x, raw_s, t = (
+        numbers_at(x_address, like),
+        numbers_at(s_address, like),
+        numbers_at(t_address, like),
+    )
+    y, logdet = numbers_at(y_address, like), numbers_at(logdet_address, like)
+    lanes = lanes_in(like)
+    zero = fill(like, 0.0)
     for i in range(start, stop):
         from_x, from_s, from_t, to_y = i * x_stride, i * s_stride, i * t_stride, i * y_stride
         total = zero
@@ -123,36 +153,46 @@ def _value_rows(
             shift = load_between(t, from_t + k, 0, here, zero)
             after = fma(before, exp(s), shift) if sign > 0 else (before - shift) * exp(-s)
             store_between(y, to_y + k, 0, here, after)
-        logdet[i] += sign * lane_sum(total)
+        logdet[i * logdet_stride] += sign * lane_sum(total)
 
 
 @cpu.jit
 def _grad_rows(
     start: Any,
     stop: Any,
-    x: Any,
-    x_stride: Any,
-    raw_s: Any,
-    s_stride: Any,
-    t: Any,
-    t_stride: Any,
-    grad_y: Any,
-    grad_y_stride: Any,
-    grad_logdet: Any,
-    grad_x: Any,
-    grad_x_stride: Any,
-    grad_s: Any,
-    grad_s_stride: Any,
-    grad_t: Any,
-    grad_t_stride: Any,
+    like: Any,
     m: Any,
+    x_address: Any,
+    x_stride: Any,
+    s_address: Any,
+    s_stride: Any,
+    t_address: Any,
+    t_stride: Any,
+    grad_y_address: Any,
+    grad_y_stride: Any,
+    grad_logdet_address: Any,
+    grad_logdet_stride: Any,
+    grad_x_address: Any,
+    grad_x_stride: Any,
+    grad_s_address: Any,
+    grad_s_stride: Any,
+    grad_t_address: Any,
+    grad_t_stride: Any,
     sign: Any,
 ) -> None:
-    lanes = lanes_in(x)
-    zero = fill(x, 0.0)
+    x, raw_s, t = (
+        numbers_at(x_address, like),
+        numbers_at(s_address, like),
+        numbers_at(t_address, like),
+    )
+    grad_y, grad_logdet = numbers_at(grad_y_address, like), numbers_at(grad_logdet_address, like)
+    grad_x, grad_s = numbers_at(grad_x_address, like), numbers_at(grad_s_address, like)
+    grad_t = numbers_at(grad_t_address, like)
+    lanes = lanes_in(like)
+    zero = fill(like, 0.0)
     for i in range(start, stop):
         from_x, from_s, from_t = i * x_stride, i * s_stride, i * t_stride
-        from_logdet = spread(grad_logdet, i)
+        from_logdet = spread(grad_logdet, i * grad_logdet_stride)
         for k in range(0, m, lanes):
             here = m - k
             bounded = _tanh(load_between(raw_s, from_s + k, 0, here, zero) * (1.0 / S_MAX), zero)

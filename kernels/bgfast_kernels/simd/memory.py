@@ -8,6 +8,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 from bgfast_kernels.simd.lanes import WIDTH_BYTES, Lanes, shuffle_mask, splat
 
@@ -21,6 +22,26 @@ def load(typing_context: Any, array: Any, offset: Any) -> Any:
         return _load(builder, _address(context, builder, array, lanes, *values))
 
     return lanes(array, types.intp), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def numbers_at(typing_context: Any, address: Any, like: Any) -> Any:
+    """Return numbers of the dtype of the array ``like`` at an address as a flat array.
+
+    It ends nowhere, and somebody else has to keep it alive: a call with addresses takes a fraction
+    of the time that it takes with arrays.
+    """
+    flat = types.Array(like.dtype, 1, "C")
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        array = context.make_array(flat)(context, builder)
+        data = builder.inttoptr(values[0], array.data.type)
+        size = context.get_constant(types.intp, flat.dtype.bitwidth // 8)
+        end = context.get_constant(types.intp, 2**62)
+        populate_array(array, data, shape=(end,), strides=(size,), itemsize=size, meminfo=None)
+        return array._getvalue()
+
+    return flat(types.intp, like), emit
 
 
 @intrinsic  # type: ignore[untyped-decorator]
