@@ -43,9 +43,10 @@ def tiles_serve(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) 
         return False
     n_in = x.shape[1]
     for weight, bias in zip(weights, biases, strict=True):
-        if bias.ndim != 1 or weight.shape != (len(bias), n_in) or weight.numel() == 0:
+        shape = weight.shape
+        if len(shape) != 2 or shape[1] != n_in or shape[:1] != bias.shape or 0 in shape:
             return False
-        n_in = len(bias)
+        n_in = shape[0]
     return not any(
         t.dtype != torch.float32 or t.device != x.device or t.layout != torch.strided or t.is_neg()
         for t in (*weights, *biases)
@@ -95,7 +96,7 @@ class TiledDense(torch.autograd.Function):
         """Run the network and keep what the gradients need."""
         n = len(parameters) // 2
         packed = _packed(parameters[:n], parameters[n:], precision, passing=True)
-        kept = network.kept_memory(packed.widths, packed.parts, len(x))
+        kept = network.kept_memory(packed.widths, packed.parts, x.shape[0])
         out = network.forward(packed, _rows(x), activation, kept)
         ctx.activation, ctx.precision = activation, precision
         ctx.save_for_backward(x, torch.from_numpy(kept), *parameters)
@@ -142,7 +143,7 @@ def _packed(
 
 
 def _widths(weights: Sequence[Tensor]) -> tuple[int, ...]:
-    return (weights[0].shape[1], *map(len, weights))
+    return (weights[0].shape[1], *(weight.shape[0] for weight in weights))
 
 
 def _addresses(parameters: Sequence[Tensor]) -> Any:
@@ -151,4 +152,4 @@ def _addresses(parameters: Sequence[Tensor]) -> Any:
 
 
 def _rows(x: Tensor) -> network.Rows:
-    return network.Rows(*flat_rows(x), len(x))
+    return network.Rows(*flat_rows(x), x.shape[0])

@@ -13,7 +13,6 @@ Ask :func:`is_supported` first: it also asks the operating system for the unit.
 
 from __future__ import annotations
 
-import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +38,7 @@ from bgfast_kernels.network.layout import (
     n_blocks,
 )
 from bgfast_kernels.network.packing import pack_backward, pack_forward
+from bgfast_kernels.network.recycling import Lasting, Recycled
 from bgfast_kernels.network.weight_gradients import squares, sum_blocks, weight_gradients
 
 __all__ = [
@@ -126,9 +126,12 @@ def pack(
 
 
 def kept_memory(widths: tuple[int, ...], parts: int, n: int) -> Bytes:
-    """Return memory for the inputs of all layers, for ``n`` rows; it begins at a cache line."""
-    kept: Bytes = memory.scratch(n_blocks(n) * layout(widths, parts).kept_tiles * TILE)
-    return kept
+    """Return memory for the inputs of all layers, for ``n`` rows; it begins at a cache line.
+
+    The array itself has to be held as long as they are needed, as
+    :meth:`bgfast_kernels.network.recycling.Recycled.take` says.
+    """
+    return _recycled.take(n_blocks(n) * layout(widths, parts).kept_tiles * TILE)
 
 
 def forward(packed: Packed, x: Rows, activation: str, kept: Bytes | None = None) -> Single:
@@ -154,6 +157,8 @@ def forward(packed: Packed, x: Rows, activation: str, kept: Bytes | None = None)
         raise ValueError(
             "kept must begin at a cache line, as kept_memory does; this array does not"
         )
+    if kept is None:
+        _recycled.forget_idle()
     where = layout(packed.widths, packed.parts)
     out = np.empty(x.n * packed.widths[-1], np.float32)
     parallel_rows(
@@ -257,17 +262,5 @@ def _least_blocks(where: Layout) -> int:
     return max(1, _LEAST_PRODUCTS // (ROWS * where.weights))
 
 
-class _Lasting(threading.local):
-    """Memory that a thread uses again in every call: fresh memory comes page by page, by faults."""
-
-    def __init__(self) -> None:
-        self._memory: dict[str, Bytes] = {}
-
-    def take(self, name: str, n_bytes: int) -> Bytes:
-        found = self._memory.get(name)
-        if found is None or len(found) < n_bytes:
-            found = self._memory[name] = memory.scratch(n_bytes)
-        return found[:n_bytes]
-
-
-_lasting = _Lasting()
+_lasting = Lasting()
+_recycled = Recycled()
