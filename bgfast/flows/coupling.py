@@ -197,7 +197,8 @@ class RealNVP(_CouplingBlock):
 
     def _in_place(self, value: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
         """Both steps on one copy of ``value``."""
-        value, logdet = value.clone(), value.new_zeros(len(value))
+        value = value.clone(memory_format=torch.contiguous_format)  # rows, whatever it was
+        logdet = value.new_zeros(len(value))
         half_1, half_2 = self._halves(value)
         steps = (
             (half_1, half_2, self.scale_1, self.shift_1),

@@ -8,6 +8,8 @@ plain torch (:mod:`bgfast.ops.coupling_reference`) and left to autograd.
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +20,7 @@ from torch.autograd import forward_ad
 from bgfast.ops import coupling_cuda
 from bgfast.ops.backend import eager_cpu, select_backend
 from bgfast.ops.coupling_reference import reference_affine_coupling, reference_affine_grad
-from bgfast.ops.library import batch_first, define, implement, rows_alike, rows_of
+from bgfast.ops.library import batch_first, define, implement, in_memory, rows_alike, rows_of
 from bgfast.ops.registry import TorchOp, register
 
 
@@ -79,14 +81,21 @@ def affine_coupling(
 def affine_coupling_(x: Tensor, raw_s: Tensor, t: Tensor, logdet: Tensor, *, inverse: bool) -> None:
     """Replace ``x[n, m]`` by the result and add the log-determinants to ``logdet[n]``.
 
-    For CPU tensors of one real dtype, without autograd and unchecked. Rows of ``x`` may be parts
-    of longer rows.
+    For CPU tensors, without autograd. Rows of ``x`` may be parts of longer rows.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`affine_coupling`; and if the numbers in a row of ``x`` are not side by side.
     """
-    raw_s, t = rows_of(raw_s), rows_of(t)
-    place = _place(x)
-    affine.affine_coupling(
-        _shape(x), place, _place(raw_s), _place(t), place, _place(logdet), inverse
-    )
+    shape = _shape(x, (raw_s, t), logdet)
+    if rows_of(x) is not x:
+        raise ValueError(
+            "x must have contiguous rows to be replaced where they are, "
+            f"got shape {list(x.shape)} with strides {x.stride()}"
+        )
+    raw_s, t, place = rows_of(raw_s), rows_of(t), _place(x)
+    affine.affine_coupling(shape, place, _place(raw_s), _place(t), place, _place(logdet), inverse)
 
 
 class _Affine(torch.autograd.Function):
@@ -180,9 +189,22 @@ def _grad(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
 # The ops themselves know nothing of derivatives.
 
 
-def _shape(rows: Tensor) -> affine.Shape:
-    like = affine.FLOAT32 if rows.dtype == torch.float32 else affine.FLOAT64
-    return affine.Shape(rows.shape[0], rows.shape[1], like)
+_LIKE: dict[torch.dtype, Any] = {torch.float32: affine.FLOAT32, torch.float64: affine.FLOAT64}
+
+
+def _shape(x: Tensor, alike: Sequence[Tensor], by_row: Tensor) -> affine.Shape:
+    """Check what an op was given: the kernels get addresses, and believe the first tensor."""
+    dtype, shape = x.dtype, x.shape
+    if dtype not in _LIKE or not all(tensor.dtype == dtype for tensor in (*alike, by_row)):
+        dtypes = [str(tensor.dtype) for tensor in (x, *alike, by_row)]
+        raise TypeError(f"tensors must all be float32 or all float64, got {', '.join(dtypes)}")
+    if not all(tensor.shape == shape for tensor in alike) or by_row.shape != shape[:-1]:
+        shapes = [str(list(tensor.shape)) for tensor in (x, *alike, by_row)]
+        raise ValueError(
+            "tensors must have the shape [..., m] of x, and log-determinants [...], "
+            f"got {', '.join(shapes)}"
+        )
+    return affine.Shape(math.prod(shape[:-1]), shape[-1], _LIKE[dtype])
 
 
 def _place(rows: Tensor) -> affine.Rows:
@@ -193,10 +215,11 @@ def _place(rows: Tensor) -> affine.Rows:
 def _affine_cpu(x: Tensor, raw_s: Tensor, t: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
     y = torch.empty(x.shape, dtype=x.dtype)
     logdet = torch.zeros(x.shape[:-1], dtype=x.dtype)
+    shape = _shape(x, (raw_s, t), logdet)
     x, raw_s, t, result = rows_of(x), rows_of(raw_s), rows_of(t), rows_of(y)
     added_to = affine.Rows(logdet.data_ptr(), 1)
     affine.affine_coupling(
-        _shape(x), _place(x), _place(raw_s), _place(t), _place(result), added_to, inverse
+        shape, _place(x), _place(raw_s), _place(t), _place(result), added_to, inverse
     )
     return y, logdet
 
@@ -205,11 +228,12 @@ def _affine_grad_cpu(
     x: Tensor, raw_s: Tensor, t: Tensor, grad_y: Tensor, grad_logdet: Tensor, inverse: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     gradients = (x.new_empty(x.shape), x.new_empty(x.shape), x.new_empty(x.shape))
+    shape = _shape(x, (raw_s, t, grad_y), grad_logdet)
     x, raw_s, t, grad_y = rows_of(x), rows_of(raw_s), rows_of(t), rows_of(grad_y)
-    grad_logdet = grad_logdet.resolve_neg().reshape(-1)
+    grad_logdet = in_memory(grad_logdet).reshape(-1)
     grad_x, grad_raw_s, grad_t = (rows_of(gradient) for gradient in gradients)
     affine.affine_coupling_grad(
-        _shape(x),
+        shape,
         _place(x),
         _place(raw_s),
         _place(t),

@@ -52,8 +52,8 @@ def kde_log_density(
     -------
     Tensor
         log p, shape [m] or [n], dtype of ``points``; twice differentiable in points, weights and
-        query. Relative error of p below 1e-8 however small p is. Finite for all finite arguments:
-        what is below the range of the dtype is set to its lowest number.
+        query. Relative error of p below 1e-8 however small p is, or that of rounding log p. Finite
+        for all finite arguments: what is below the range of the dtype is set to its lowest number.
 
     Raises
     ------

@@ -81,13 +81,19 @@ def rows_alike(name: str, n_tensors: int) -> Callable[..., Any]:
     return rule
 
 
+def in_memory(x: Tensor) -> Tensor:
+    """Return ``x``, or a copy if torch has only noted that its numbers are negated, or zeros."""
+    if x.is_neg() or x._is_zerotensor():
+        return torch.zeros_like(x) if x._is_zerotensor() else x.resolve_neg()
+    return x
+
+
 def rows_of(x: Tensor) -> Tensor:
     """Return ``x[..., m]`` as rows ``[n, m]`` that are contiguous in themselves, a copy if it must.
 
     Rows may be apart from each other, or all the same.
     """
-    if x.is_neg():
-        x = x.resolve_neg()
+    x = in_memory(x)
     if x.ndim != 2:
         n = math.prod(x.shape[:-1])  # a -1 would be ambiguous without elements
         x = x.reshape(n, x.shape[-1])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bgfast.flows import LAYERS, SPLITS, Inverse, Permutation, Whitening, architecture
+from bgfast.flows import LAYERS, SPLITS, Inverse, Permutation, RealNVP, Whitening, architecture
 from bgfast.flows.whitening import KINDS
 
 DIM = 6
@@ -44,6 +44,7 @@ every_flow = pytest.mark.parametrize(
         *(pytest.param(make("R", kind=k).flows[-1], id=f"only-{k}") for k in KINDS),
         pytest.param(Permutation(torch.tensor([3, 0, 5, 1, 4, 2])), id="permutation"),
         pytest.param(Inverse(make("RS")), id="inverse"),
+        pytest.param(tame(RealNVP(DIM, (8, 8), dtype=torch.float64)), id="one block"),
     ],
 )
 
@@ -79,6 +80,24 @@ def test_any_leading_dimensions(flow, batch):
         if rows:
             expected = torch.stack(rows).reshape(z.shape)
             torch.testing.assert_close(value, expected, rtol=0, atol=1e-12)
+
+
+@every_flow
+@pytest.mark.parametrize("tracked", [False, True])
+def test_numbers_count_and_not_how_they_lie_in_memory(flow, tracked):
+    wide = latent(5, dim=2 * DIM)
+    layouts = (
+        wide[:, :DIM].mT.contiguous().mT,  # columns
+        wide[:, ::2],
+        wide[:1, :DIM].expand(5, DIM),
+        torch.complex(wide, -wide).conj().imag[:, :DIM],
+    )
+    for z in layouts:
+        plain = z.clone(memory_format=torch.contiguous_format).resolve_neg()
+        with torch.set_grad_enabled(tracked):
+            for direction in (flow.forward, flow.inverse):
+                for found, expected in zip(direction(z), direction(plain), strict=True):
+                    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("split", SPLITS)

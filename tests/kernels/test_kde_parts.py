@@ -179,6 +179,19 @@ def test_what_is_no_number_is_not_within_bounds(bandwidth):
             kde_log_density(points, bandwidth, bounds=(0.0, 1.0))
 
 
+@pytest.mark.parametrize("bandwidth", [1e-3, 0.3, 3.0])
+def test_read_only_and_single_precision_numbers_are_served(bandwidth):
+    rng = np.random.default_rng(0)
+    x, q = rng.standard_normal(300).astype(np.float32), rng.standard_normal(40)
+    c = np.full(300, 1 / 300)
+    expected = gauss_transform(q, x.astype(float), c, bandwidth)
+    q.flags.writeable = False
+    for query, points, charges in ((q, x, c), (q, x.astype(float), c)):
+        found = gauss_transform(query, points, charges, bandwidth)
+        for ours, wanted in zip(found, expected, strict=True):
+            assert np.array_equal(ours, wanted)
+
+
 def test_numbers_that_are_not_side_by_side_are_those_alone():
     x = np.random.default_rng(0).normal(size=3000)
     x[1::2] = np.nan

@@ -1,6 +1,7 @@
 """Memory used again: never while somebody holds it, and not kept for ever."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -34,43 +35,59 @@ def test_memory_is_given_out_again_once_it_is_gone_and_not_before(clock):
     third = recycled.take(4096)
     assert address(third) not in places
     del tensor, second
-    assert {address(recycled.take(4096)) for _ in range(1)} <= places
     again = [recycled.take(4096) for _ in range(2)]
     assert {address(array) for array in again} == places
 
 
-def test_memory_of_another_size_is_not_given_out(clock):
+def test_sizes_that_differ_a_little_use_the_same_memory_and_others_do_not(clock):
     recycled = Recycled(clock)
-    place = address(recycled.take(4096))
-    other = recycled.take(8192)
-    assert len(other) == 8192
-    assert address(recycled.take(4096)) == place
+    large = recycled.take(1 << 20)
+    place = address(recycled.take(100_000))
+    other = recycled.take(99_000)
+    assert address(other) == place
+    assert len(other) == 99_000
+    assert address(recycled.take(50_000)) != place
+    assert len(large) == 1 << 20
+
+
+def test_batches_of_all_sizes_take_no_more_memory_than_the_largest(clock):
+    recycled = Recycled(clock)
+    rng, most = np.random.default_rng(0), 0
+    for n_bytes in rng.integers(1, 1 << 22, 300):
+        step = [recycled.take(int(n_bytes)) for _ in range(4)]
+        most = max(most, 4 * int(n_bytes))
+        assert recycled.n_bytes <= 1.13 * most + 4 * 4096
+        del step
 
 
 def test_what_is_idle_for_long_is_forgotten_and_what_is_in_use_is_not(clock):
     recycled = Recycled(clock)
     arrays = [recycled.take(1 << 20) for _ in range(3)]
     del arrays
+    assert recycled.n_bytes == 3 << 20
     for _ in range(4):
         clock.now += 0.6 * IDLE_SECONDS
         recycled.take(1 << 20)  # one of the three is needed still
-    assert [len(idle) for idle in recycled._idle.values()] == [1]
+    assert recycled.n_bytes == 1 << 20
     clock.now += 2.1 * IDLE_SECONDS
     recycled.forget_idle()
-    assert not recycled._idle
+    assert recycled.n_bytes == 0
 
 
-def test_threads_share_it_and_never_hold_the_same(clock):
-    recycled, wrong = Recycled(), []
+def test_threads_share_it_and_never_hold_the_same():
+    recycled, held, wrong = Recycled(), set(), []
 
-    def use(number):
-        for _ in range(2000):
+    def use():
+        for _ in range(300):
             mine = recycled.take(64)
-            mine[:] = number
-            if (mine != number).any():
-                wrong.append(number)
+            if (place := address(mine)) in held:
+                wrong.append(place)
+            held.add(place)
+            time.sleep(0)  # others come here meanwhile
+            held.discard(place)
+            del mine
 
-    threads = [threading.Thread(target=use, args=(number,)) for number in range(4)]
+    threads = [threading.Thread(target=use) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -128,3 +128,32 @@ def test_a_step_of_no_numbers_has_no_logdet():
         (logdet.sum() + y.sum()).backward()
         assert y.shape == shape
         assert logdet.tolist() == torch.zeros(shape[:-1]).tolist()
+
+
+def test_what_a_kernel_cannot_read_is_refused_by_the_op_itself():
+    x = torch.randn(4, 6)
+    op, op_grad = torch.ops.bgfast.affine_coupling, torch.ops.bgfast.affine_coupling_grad
+    for wrong in ((x.half(),) * 3, (x.long(),) * 3, (x, x.double(), x), (x, x, x.double())):
+        with pytest.raises(TypeError, match="all be float32 or all float64"):
+            op(*wrong, True)
+    with pytest.raises(TypeError, match="all be float32 or all float64"):
+        op_grad(x, x, x, x, x[:, 0].double(), True)
+    for wrong in ((x, x[:2], x), (x, x, x[:, :3])):
+        with pytest.raises(ValueError, match=r"shape \[..., m\] of x"):
+            op(*wrong, True)
+    with pytest.raises(ValueError, match="log-determinants"):
+        op_grad(x, x, x, x, x[:2, 0], True)
+
+
+def test_zeros_that_are_not_in_memory_are_zeros():
+    x = torch.randn(4, 6, requires_grad=True)
+    y, logdet = affine_coupling(x, x, x, inverse=True)
+    zeros = torch._efficientzerotensor((4, 6)), torch._efficientzerotensor((4,))
+    (gradient,) = torch.autograd.grad((y, logdet), x, zeros)
+    assert torch.equal(gradient, torch.zeros(4, 6))
+
+
+def test_columns_are_not_replaced_where_they_are():
+    x = torch.randn(6, 4).mT
+    with pytest.raises(ValueError, match="contiguous rows"):
+        affine_coupling_(x, x, x, torch.zeros(4), inverse=True)

@@ -28,7 +28,7 @@ _WORTH_A_THREAD = 2**13
 
 def extent(x: Float) -> tuple[float, float]:
     """Return the least and the greatest number; NaN twice if one is not finite, 0 for none."""
-    ((lo, hi),) = extents(np.ascontiguousarray(x))
+    ((lo, hi),) = extents(np.ascontiguousarray(x, np.float64))
     return lo, hi
 
 

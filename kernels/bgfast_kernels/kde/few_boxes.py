@@ -28,7 +28,7 @@ Bool = NDArray[np.bool_]
 LEAST_POINTS_OF_A_BOX = 16
 """So many sources, on average, are worth a box that may be empty: else sorting is faster."""
 _MOST_PARTS = 64
-_WORTH_A_THREAD = 2**10
+_WORTH_A_THREAD = 2**12
 _LANES = 8  # of a vector
 _BATCH = 64  # points whose boxes are found in one go
 _BOX_IN_POINTS = 64  # as many points as take as long as a box takes besides them
@@ -118,7 +118,7 @@ def _stages(
     room.moments[0, TERMS * start : TERMS * stop] = room.parts[0, TERMS * start : TERMS * stop]
     for b in range(start, stop):
         at = TERMS * b
-        room.magnitude[b] = room.moments[0, at]  # no charge is negative if this is used
+        room.magnitude[b] = room.moments[0, at]  # it bounds errors where no charge is negative
         room.empty[b] = _all_zero(room.moments[0], at, at + TERMS)
         if between.fold != 0:
             mirror(room.moments, b, between.fold)

@@ -22,7 +22,7 @@ from bgfast_kernels.stages import Functions, share, together, wait
 Float = NDArray[np.float64]
 Int = NDArray[np.int32]
 
-_WORTH_A_THREAD = 2**11  # points
+_WORTH_A_THREAD = 2**12  # points
 _BOX_IN_POINTS = 64  # as many points as take as long to evaluate as a box takes besides them
 _PIECES = 16
 

@@ -87,11 +87,11 @@ def gauss_transform(
         If a target or a source is not finite, or if weights are negative or not finite.
     """
     same = points is query
-    query = np.ascontiguousarray(query)
-    points = query if same else np.ascontiguousarray(points)
-    charges = np.ascontiguousarray(charges)
+    query = _plain(query)
+    points = query if same else _plain(points)
+    charges = _plain(charges)
     find = scale is None
-    scale = np.zeros(len(query)) if scale is None else np.ascontiguousarray(scale)
+    scale = np.zeros(len(query)) if scale is None else _plain(scale)
     of_given, *ranges = extents(charges if find else scale, *([query] if same else [query, points]))
     if find:
         _check_weights(charges, of_given)
@@ -115,6 +115,12 @@ def gauss_transform(
         else:
             far.add_far_sources(*result, p, c, s, bandwidth, order)
     return sums, next_sums, scale if find else np.empty(0)
+
+
+def _plain(x: Float) -> Float:
+    """Return float64 numbers of the one kind of array that kernels are compiled for."""
+    x = np.ascontiguousarray(x, np.float64)
+    return x if x.flags.writeable else x.copy()
 
 
 def _all_sources(

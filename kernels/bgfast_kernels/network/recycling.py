@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -47,6 +48,8 @@ class _Idle(NamedTuple):
 class Recycled:
     """Memory that is given out again when the array that was given out before is gone.
 
+    All of it together is never more than what was in use at once.
+
     Parameters
     ----------
     clock
@@ -55,7 +58,11 @@ class Recycled:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._lock = threading.Lock()
+        # Arrays go at any time, also while the lock is held: what they leave is looked at later.
+        self._returned: deque[_Idle] = deque()
         self._idle: dict[int, list[_Idle]] = {}
+        self._held = self._most_held = 0
         self._next_look = 0.0
 
     def take(self, n_bytes: int) -> Bytes:
@@ -63,30 +70,74 @@ class Recycled:
 
         It has to be held for as long as the memory is used: a slice of it does not hold it.
         """
-        self.forget_idle()
-        try:
-            found = self._idle[n_bytes].pop().memory
-        except (KeyError, IndexError):
-            found = memory.scratch(n_bytes)
-        given = found[:]
+        size = _size_class(n_bytes)
+        with self._lock:
+            self._look()
+            self._held += size
+            self._most_held = max(self._most_held, self._held)
+            found = self._pop(size, -1) if size in self._idle else None
+            self._make_room()
+        if found is None:
+            found = memory.scratch(size)
+        given = found[:n_bytes]
         weakref.finalize(given, self._take_back, found).atexit = False
         return given
 
     def forget_idle(self) -> None:
         """Forget what has been idle for long."""
+        if self._idle or self._returned:
+            with self._lock:
+                self._look()
+
+    @property
+    def n_bytes(self) -> int:
+        """All memory there is, in use or not."""
+        with self._lock:
+            self._look()
+            return self._held + self._idle_bytes()
+
+    def _take_back(self, found: Bytes) -> None:
+        self._returned.append(_Idle(found, self._clock()))
+
+    def _look(self) -> None:
+        """Put what was returned with the idle, and forget what has been idle for long."""
+        while self._returned:
+            idle = self._returned.popleft()
+            self._held -= len(idle.memory)
+            self._idle.setdefault(len(idle.memory), []).append(idle)
         now = self._clock()
         if now < self._next_look:
             return
         self._next_look = now + IDLE_SECONDS
-        for n_bytes, idle in list(self._idle.items()):
-            # Taken from the end, so that those at the beginning are the ones that nobody needs.
-            while idle and idle[0].since < now - IDLE_SECONDS:
-                try:
-                    idle.pop(0)
-                except IndexError:  # another thread took it
-                    break
-            if not idle:
-                self._idle.pop(n_bytes, None)
+        # Taken from the end, so that those at the beginning are the ones that nobody needs.
+        for size, idle_ones in list(self._idle.items()):
+            kept = [idle for idle in idle_ones if idle.since >= now - IDLE_SECONDS]
+            self._idle[size] = kept
+            if not kept:
+                del self._idle[size]
+        if not self._idle:
+            self._most_held = self._held
 
-    def _take_back(self, found: Bytes) -> None:
-        self._idle.setdefault(len(found), []).append(_Idle(found, self._clock()))
+    def _make_room(self) -> None:
+        """Forget the oldest idle memory until all is no more than was in use at once."""
+        while self._idle and self._held + self._idle_bytes() > self._most_held:
+            self._pop(min(self._idle, key=lambda size: self._idle[size][0].since), 0)
+
+    def _pop(self, size: int, place: int) -> Bytes:
+        """Return the oldest (place 0) or newest (-1) idle memory of a size: it is idle no more."""
+        idle = self._idle[size].pop(place)
+        if not self._idle[size]:
+            del self._idle[size]
+        return idle.memory
+
+    def _idle_bytes(self) -> int:
+        return sum(size * len(idle) for size, idle in self._idle.items())
+
+
+def _size_class(n_bytes: int) -> int:
+    """Return a size not much larger, one of eight between two powers of two.
+
+    So batches that differ a little use the same memory.
+    """
+    step = 1 << max(12, n_bytes.bit_length() - 4)
+    return -(-n_bytes // step) * step
