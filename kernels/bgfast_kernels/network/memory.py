@@ -63,6 +63,21 @@ def load(typing_context: Any, address: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def prefetch(typing_context: Any, address: Any) -> Any:
+    """Fetch the cache line of an address, which may be any number."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        line = builder.inttoptr(values[0], cgutils.voidptr_t)
+        flag = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, flag, flag, flag])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [line, flag(0), flag(3), flag(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def store(typing_context: Any, address: Any, vector: Any) -> Any:
     """Write 16 numbers to an address."""
 

@@ -70,6 +70,10 @@ def _pack_column(source: int, n_out: int, n_in: int, parts: int, t: int, to: int
     for g in range((n_in + 31) // 32):
         for part in range(parts):
             for o in range(16):
+                if part == 0:  # the next column: weights come from far away
+                    ahead = source + 4 * ((16 * (t + 1) + o) * n_in + 32 * g)
+                    memory.prefetch(ahead)
+                    memory.prefetch(ahead + ROW)
                 a = rows_of(source, n_in, n_out, 16 * t + o, 32 * g, n_in)
                 b = rows_of(source, n_in, n_out, 16 * t + o, 32 * g + 16, n_in)
                 for _ in range(part):
@@ -99,6 +103,8 @@ def pack_backward(
         source, n_out, n_in = addresses[layer], row[N_OUT], row[N_IN]
         to = packed.ctypes.data + row[BACKWARD] + t * row[GROUPS_OUT] * parts * TILE
         for o in range(0, 32 * row[GROUPS_OUT], 2):
+            for ahead in (o + 16, o + 17):
+                memory.prefetch(source + 4 * (ahead * n_in + 16 * t))
             a = rows_of(source, n_in, n_out, o, 16 * t, n_in)
             b = rows_of(source, n_in, n_out, o + 1, 16 * t, n_in)
             for part in range(parts):
