@@ -171,6 +171,15 @@ def test_both_ways_doubt_what_is_far_from_all_weight(way):
     assert 0 < (scale > 0).sum() < 300
 
 
+def test_charges_of_a_box_that_cancel_are_not_nothing(way):
+    x, charges = np.array([0.1, 0.3] * 20), np.array([1.0, -1.0] * 20)
+    sums, slopes, _ = gauss_transform(x, x, charges, 0.5, 0, np.zeros(40))
+    u = (x[:, None] - x) / 0.5
+    expected = np.exp(-0.5 * u**2) @ charges
+    np.testing.assert_allclose(sums, expected, rtol=1e-11)
+    np.testing.assert_allclose(slopes, (-u * np.exp(-0.5 * u**2)) @ charges, rtol=1e-11)
+
+
 @pytest.mark.parametrize("bandwidth", [0.1, 3.0])
 def test_what_is_no_number_is_not_within_bounds(bandwidth):
     for bad in (np.nan, np.inf):
