@@ -98,12 +98,7 @@ def _run_parts(
         zero = n_parts.type(0)
         shared, kind = stored(builder, [zero, zero, n_parts, address, array.data, *given])
         part = _worker(context, builder.module, kind, of_kernel)
-        unsigned = ir.IntType(32)
-        parameters = [part.type, cgutils.voidptr_t, unsigned, unsigned]
-        function = ir.FunctionType(ir.VoidType(), parameters).as_pointer()
-        data = builder.bitcast(shared, cgutils.voidptr_t)
-        size = builder.trunc(n_threads, unsigned)
-        builder.call(builder.inttoptr(run, function), [part, data, size, unsigned(0)])
+        let_all_run(builder, run, n_threads, part, shared)
         failed = builder.load(cgutils.gep_inbounds(builder, shared, 0, _FAILED))
         return builder.icmp_signed("!=", failed, zero)
 
@@ -141,14 +136,37 @@ def stored(builder: Any, fields: list[Any]) -> tuple[Any, Any]:
     return address, kind
 
 
+def let_all_run(builder: Any, parallel: Any, n_threads: Any, task: Any, shared: Any) -> None:
+    """Emit the call of GOMP_parallel that lets every thread run ``task(shared)``."""
+    unsigned = ir.IntType(32)
+    parameters = [task.type, cgutils.voidptr_t, unsigned, unsigned]
+    function = ir.FunctionType(ir.VoidType(), parameters).as_pointer()
+    data = builder.bitcast(shared, cgutils.voidptr_t)
+    size = builder.trunc(n_threads, unsigned)
+    builder.call(builder.inttoptr(parallel, function), [task, data, size, unsigned(0)])
+
+
+def new_task(module: Any, name: str, kind: Any) -> tuple[Any, Any, list[Any]]:
+    """Begin a function ``void task(void *shared)``.
+
+    Returns
+    -------
+    task, builder, fields
+        The function, a builder at its beginning, and the addresses of what is ``shared``, a
+        structure of type ``kind``.
+    """
+    kind_of_task = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t])
+    task = ir.Function(module, kind_of_task, module.get_unique_name(name))
+    task.linkage = "internal"
+    builder = ir.IRBuilder(task.append_basic_block("entry"))
+    shared = builder.bitcast(task.args[0], kind.as_pointer())
+    fields = [cgutils.gep_inbounds(builder, shared, 0, i) for i in range(len(kind.elements))]
+    return task, builder, fields
+
+
 def _worker(context: Any, module: Any, kind: Any, of_kernel: tuple[Any, ...]) -> Any:
     """Emit the function that every thread runs, ``void worker(void *shared)``."""
-    name = module.get_unique_name("bgfast_worker")
-    worker = ir.Function(module, ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t]), name)
-    worker.linkage = "internal"
-    builder = ir.IRBuilder(worker.append_basic_block("entry"))
-    shared = builder.bitcast(worker.args[0], kind.as_pointer())
-    fields = [cgutils.gep_inbounds(builder, shared, 0, i) for i in range(len(kind.elements))]
+    worker, builder, fields = new_task(module, "bgfast_worker", kind)
     n_parts, address, cuts, *arguments = (builder.load(field) for field in fields[_N_PARTS:])
     function = context.call_conv.get_function_type(types.none, of_kernel).as_pointer()
     kernel = builder.inttoptr(address, function)

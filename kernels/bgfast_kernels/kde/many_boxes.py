@@ -80,8 +80,8 @@ def sum_in_many_boxes(
     parts = max(1, min(threads, max(m, n) // (n_boxes + 1)))
     slots, sides, chunks = min(n_boxes, n), 1 if between.fold == 0 else 2, -(-n // CHUNK)
 
-    # Two pieces of memory, not twenty: of many the allocator returns some to the system, and to
-    # have their pages back takes as long as the sums.
+    # Two pieces of memory, not twenty: of many the allocator returns some to the system, and their
+    # pages have to be asked for again in every call.
     per_box, per_thread = sides * slots * TERMS, 4 * TERMS
     size = 4 * m + 3 * n + per_box + chunks * (TERMS + 1) + n_boxes + threads * per_thread
     floats = lines(size + _PIECES * LINE)

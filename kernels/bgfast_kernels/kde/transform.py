@@ -54,7 +54,8 @@ def gauss_transform(
     query
         Targets q, shape [m], finite.
     points
-        Sources p, shape [n], n >= 1, finite. Passing the array ``query`` itself saves one sort.
+        Sources p, shape [n], n >= 1, finite. Passing the array ``query`` itself saves
+        looking at it twice, and a sort where boxes are many.
     charges
         Charge c of each source, shape [n].
     bandwidth

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bgfast_kernels.compiling import jit
 from bgfast_kernels.simd.lanes import Lanes
-from bgfast_kernels.simd.memory import _between, _load, _store, _transposed
+from bgfast_kernels.simd.memory import _between, _load, _prefetch, _store, _transposed
 
 _numbers = Lanes(types.float32)
 _NUMBERS = ir.VectorType(ir.FloatType(), 16)
@@ -67,11 +67,7 @@ def prefetch(typing_context: Any, address: Any) -> Any:
     """Fetch the cache line of an address, which may be any number."""
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        line = builder.inttoptr(values[0], cgutils.voidptr_t)
-        flag = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, flag, flag, flag])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [line, flag(0), flag(3), flag(1)])
+        _prefetch(builder, builder.inttoptr(values[0], cgutils.voidptr_t))
         return context.get_dummy_value()
 
     return types.void(types.intp), emit

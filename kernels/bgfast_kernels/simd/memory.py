@@ -133,11 +133,7 @@ def prefetch(typing_context: Any, array: Any, offset: Any) -> Any:
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         data = context.make_array(array)(context, builder, values[0]).data
-        address = builder.bitcast(builder.gep(data, [values[1]]), cgutils.voidptr_t)
-        flag = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, flag, flag, flag])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [address, flag(0), flag(3), flag(1)])
+        _prefetch(builder, builder.bitcast(builder.gep(data, [values[1]]), cgutils.voidptr_t))
         return context.get_dummy_value()
 
     return types.void(array, types.intp), emit
@@ -202,6 +198,13 @@ def _between(builder: Any, lanes: Lanes, first: Any, last: Any) -> Any:
 
 def _suffix(kind: Any) -> str:
     return "f32" if isinstance(kind.element, ir.FloatType) else "f64"
+
+
+def _prefetch(builder: Any, address: Any) -> None:
+    flag = ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, flag, flag, flag])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [address, flag(0), flag(3), flag(1)])
 
 
 def _load(builder: Any, address: Any) -> Any:
