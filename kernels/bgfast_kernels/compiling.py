@@ -56,6 +56,7 @@ def jit(
     key: str = "",
     fastmath: bool | set[str] = False,
     inline: str = "never",
+    forceinline: bool = False,
     error_model: str = "numpy",
 ) -> Any:
     """Compile ``function`` with the package's flags at its first call.
@@ -71,13 +72,27 @@ def jit(
         LLVM fast-math flags. Leave NaN and infinity alone unless the caller has excluded them.
     inline
         ``"always"`` lets numba inline a small callee before type inference.
+    forceinline
+        Lets LLVM inline it, however large.
     error_model
         ``"numpy"`` makes a division by zero an infinity instead of an exception.
     """
     if function is None:
-        return lambda f: jit(f, key=key, fastmath=fastmath, inline=inline, error_model=error_model)
+        return lambda f: jit(
+            f,
+            key=key,
+            fastmath=fastmath,
+            inline=inline,
+            forceinline=forceinline,
+            error_model=error_model,
+        )
     dispatcher = numba.njit(
-        nogil=True, fastmath=fastmath, inline=inline, error_model=error_model, boundscheck=False
+        nogil=True,
+        fastmath=fastmath,
+        inline=inline,
+        forceinline=forceinline,
+        error_model=error_model,
+        boundscheck=False,
     )(function)
     dispatcher._cache = _SourceKeyedCache(function, key)
     return cast(F, dispatcher)

@@ -1,5 +1,6 @@
 """Vectors: exponential, logarithm, masked memory."""
 
+import llvmlite.binding
 import numpy as np
 import pytest
 from bgfast_kernels import cpu
@@ -20,6 +21,8 @@ from bgfast_kernels.simd import (
     where_bit,
     where_less,
 )
+from bgfast_kernels.simd.memory import pointer
+from llvmlite import ir
 
 DTYPES = [np.float32, np.float64]
 
@@ -70,6 +73,14 @@ def test_numbers_at_an_address_are_those_of_the_array_there(dtype):
 def where_bits(x, out):
     store(out[0], 0, where_bit(1, load(x, 0), fill(x, 7)))
     store(out[1], 0, where_bit(4, load(x, 0), fill(x, 7)))
+
+
+def test_llvm_leaves_no_access_out_whose_address_it_might_take_for_null():
+    module, word = ir.Module(), ir.IntType(64)
+    function = ir.Function(module, ir.FunctionType(word, [word]), "read")
+    builder = ir.IRBuilder(function.append_basic_block())
+    builder.ret(builder.load(pointer(builder, function.args[0], word)))
+    assert "null_pointer_is_valid" in str(llvmlite.binding.parse_assembly(str(module)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

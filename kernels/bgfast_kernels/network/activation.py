@@ -7,7 +7,6 @@ from typing import Any
 from bgfast_kernels import simd
 from bgfast_kernels.compiling import jit
 from bgfast_kernels.network import memory
-from bgfast_kernels.network.amx import ROW
 
 RELU, TANH = 0, 1
 KINDS = {"relu": RELU, "tanh": TANH}
@@ -17,21 +16,19 @@ KINDS = {"relu": RELU, "tanh": TANH}
 _END, _EXACT_END = 4.971_786_8, 7.622_339_8
 
 
-@jit
-def activate(kind: int, exact: bool, numbers: int, n_bytes: int) -> None:
-    """Replace float32 numbers at an address, a multiple of 16, by tanh(x) or max(0, x).
+@jit(inline="always")  # type: ignore[untyped-decorator]
+def activated(kind: int, exact: bool, x: Any) -> Any:
+    """Return tanh(x) or max(0, x).
 
     Without ``exact`` the result may be as far off as rounding it to bfloat16 would hide.
     """
     if kind == RELU:
-        for i in range(numbers, numbers + n_bytes, ROW):
-            memory.store(i, simd.larger(memory.fill(0), memory.load(i)))
+        y = simd.larger(memory.fill(0), x)
     elif exact:
-        for i in range(numbers, numbers + n_bytes, ROW):
-            memory.store(i, _exact_tanh(memory.load(i)))
+        y = _exact_tanh(x)
     else:
-        for i in range(numbers, numbers + n_bytes, ROW):
-            memory.store(i, _tanh(memory.load(i)))
+        y = _tanh(x)
+    return y
 
 
 @jit(inline="always")  # type: ignore[untyped-decorator]

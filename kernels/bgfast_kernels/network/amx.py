@@ -25,6 +25,8 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
+from bgfast_kernels.simd.memory import pointer
+
 TILE = 1024
 """Bytes of a tile."""
 
@@ -68,7 +70,7 @@ def configure(typing_context: Any, address: Any) -> Any:
     """Shape the calling thread's tiles as the :func:`configuration` at an address says."""
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        _call(builder, "llvm.x86.ldtilecfg", [builder.inttoptr(values[0], cgutils.voidptr_t)])
+        _call(builder, "llvm.x86.ldtilecfg", [pointer(builder, values[0], ir.IntType(8))])
         return context.get_dummy_value()
 
     return types.void(types.intp), emit
@@ -89,6 +91,12 @@ def release(typing_context: Any) -> Any:
 def load(typing_context: Any, tile: Any, address: Any, stride: Any) -> Any:
     """Fill a tile with rows that begin ``stride`` bytes after each other."""
     return types.void(tile, types.intp, types.intp), _transfer("tileloadd64", tile)
+
+
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def stream(typing_context: Any, tile: Any, address: Any, stride: Any) -> Any:
+    """Fill a tile as :func:`load` does with what need not stay in the first cache."""
+    return types.void(tile, types.intp, types.intp), _transfer("tileloaddt164", tile)
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
@@ -121,7 +129,7 @@ def multiply(typing_context: Any, c: Any, a: Any, b: Any) -> Any:
 
 def _transfer(name: str, tile: Any) -> Any:
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        address = builder.inttoptr(values[1], cgutils.voidptr_t)
+        address = pointer(builder, values[1], ir.IntType(8))
         _call(builder, f"llvm.x86.{name}", [_number(tile), address, values[2]])
         return context.get_dummy_value()
 

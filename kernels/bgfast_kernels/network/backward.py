@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgfast_kernels.compiling import jit
-from bgfast_kernels.network import amx, memory
+from bgfast_kernels.network import amx, memory, products
 from bgfast_kernels.network.activation import derivative
 from bgfast_kernels.network.amx import ROW, TILE
 from bgfast_kernels.network.halves import high_halves, low_halves, store
@@ -24,9 +24,16 @@ from bgfast_kernels.network.layout import (
     TILES_IN,
 )
 from bgfast_kernels.network.packing import Bytes, Single, pack_rows, rows_of
-from bgfast_kernels.network.products import four_tiles, two_tiles, write_rows
+from bgfast_kernels.network.products import write_rows
 
 Row = NDArray[np.int64]
+Waiting = tuple[int, int, int, int, int, int, bool]
+"""Where sums are, where the activations begin through which they go, where left factors go that are
+made of them, where the gradients, and sums over their rows; how much further low parts of
+activations and of gradients are, and whether there are two tiles of columns; first 0: none wait."""
+
+_UNITS = 20
+_NOTHING, _SUMS = 4 * TILE, 4 * TILE + 2 * ROW
 
 
 @jit
@@ -76,40 +83,51 @@ def backward(
     """
     strip = 2 * groups * TILE
     low = strip if parts == 2 else 0
-    space = memory.scratch(2 * parts * strip + 8 * TILE + 2 * ROW)
-    source = space.ctypes.data
+    space = memory.scratch(2 * parts * strip + 12 * TILE + 4 * ROW)
+    source = memory.address(space)
     target = source + parts * strip
     sums = target + parts * strip
-    pairs = sums + 4 * TILE
-    nothing = pairs + 4 * TILE
-    memory.store(nothing, memory.fill(0))
-    memory.store(nothing + ROW, memory.fill(0))
+    other_sums = sums + 4 * TILE
+    pairs = sums + 8 * TILE
+    memory.store(pairs + _NOTHING, memory.fill(0))
+    memory.store(pairs + _NOTHING + ROW, memory.fill(0))
+    right = memory.address(weights)
     last = len(table) - 1
-    amx.configure(configuration.ctypes.data)
+    zero = 0 * start  # not a literal, for which the kernel would be compiled again
+    none = zero, zero, zero, zero, zero, zero, zero > 0
+    amx.configure(memory.address(configuration))
     for i in range(start, stop):
         block = origin + i
-        activations = kept.ctypes.data + block * kept_tiles * TILE
-        to = gradients.ctypes.data + i * gradient_tiles * TILE
-        column_sums = bias_sums.ctypes.data + 4 * i * n_biases
+        activations = memory.address(kept) + block * kept_tiles * TILE
+        to = memory.address(gradients) + i * gradient_tiles * TILE
+        column_sums = memory.address(bias_sums) + 4 * i * n_biases
         row = table[last]
         _given(
-            *(grad.ctypes.data, stride, n, block, row[N_OUT], source, low, pairs),
+            *(memory.address(grad), stride, n, block, row[N_OUT], source, low, pairs),
             *(to + row[GRADIENT] * TILE, column_sums + 4 * row[BIAS]),
         )
+        waiting = none
         for layer in range(last, 0, -1):
             row, before = table[layer], table[layer - 1]
-            _hidden(
-                *(weights.ctypes.data + row[BACKWARD], nothing, row, activation),
-                *(source, target, low, sums, activations + row[KEPT] * TILE, pairs),
-                *(to + before[GRADIENT] * TILE, column_sums + 4 * before[BIAS]),
-            )
+            tiles = row[TILES_IN]
+            y, after = activations + row[KEPT] * TILE, to + before[GRADIENT] * TILE
+            kept_low = tiles * TILE if low else 0  # that of the new gradients, too
+            for t in range(0, tiles, 2):
+                two = t + 1 < tiles
+                _multiply(right, row, t, two, source, low, sums, activation, pairs, waiting)
+                step = t * TILE
+                sums_to = column_sums + 4 * before[BIAS] + ROW * t
+                waiting = sums, y + step, target + step, after + step, sums_to, kept_low, two
+                sums, other_sums = other_sums, sums
             source, target = target, source
+        row = table[0]
         if len(grad_x):
-            row = table[0]
             for t in range(row[TILES_IN]):
-                right = weights.ctypes.data + row[BACKWARD] + t * row[GROUPS_OUT] * parts * TILE
-                two_tiles(source, low, right, row[GROUPS_OUT], parts, nothing, sums)
-                write_rows(sums, grad_x.ctypes.data, n, block, row[N_IN], t)
+                _multiply(right, row, t, False, source, low, sums, activation, pairs, waiting)
+                waiting = none
+                write_rows(sums, memory.address(grad_x), n, block, row[N_IN], t)
+        if waiting[0]:
+            _finish(0, _UNITS, activation, low, pairs, waiting)
     amx.release()
     memory.keep(space)
 
@@ -148,74 +166,95 @@ def _given(
 
 
 @jit
-def _hidden(
+def _multiply(
     weights: int,
-    nothing: int,
     row: Row,
-    activation: int,
+    t: int,
+    two: bool,
     source: int,
-    target: int,
     low: int,
     sums: int,
-    y: int,
+    activation: int,
     pairs: int,
-    to: int,
-    column_sums: int,
+    waiting: Waiting,
 ) -> None:
-    """From the gradient of a layer's result to that of the layer before, through its activation.
+    """Write the sums of one or two tiles of columns, and finish meanwhile those that wait."""
+    groups, parts = row[GROUPS_OUT], 2 if low else 1
+    right = weights + row[BACKWARD] + t * groups * parts * TILE
+    phases = 3 if low and two else 1
+    at_once = -(-16 // max(1, (groups - 1) * phases))
+    done = 0 if waiting[0] else _UNITS
+    products.begin(two, pairs + _NOTHING)
+    for g in range(groups):
+        if g == groups - 1 and done < 16:
+            _finish(done, 16, activation, low, pairs, waiting)
+            done = 16
+        for phase in range(phases):
+            products.fetch(two, source, low, right, groups, parts, g, phase)
+            if done < _UNITS:
+                _finish(done, min(done + at_once, _UNITS), activation, low, pairs, waiting)
+                done += at_once
+            products.add(two, source, low, right, parts, g)
+    products.end(sums)
+    if done < _UNITS:
+        _finish(done, _UNITS, activation, low, pairs, waiting)
+
+
+@jit(forceinline=True)  # type: ignore[untyped-decorator]
+def _finish(first: int, last: int, activation: int, low: int, pairs: int, waiting: Waiting) -> None:
+    """Do some of the units of what makes gradients of sums: a row each, then a tile each.
 
     Parameters
     ----------
-    weights
-        Where those of the layer begin.
-    nothing
-        Where there are 32 zeros.
-    row
-        The layer's in the table.
-    source, target, low
-        Where left factors of products with weights are, and where those of the next layer go.
-    y
-        Where the layer's inputs, results of the activation, begin.
+    first, last
+        Units.
+    activation, low
+        As above.
     pairs
-        Memory for four tiles.
-    to, column_sums
-        Where the new gradients go, and their sums.
+        Memory for four tiles, the same for all units.
+    waiting
+        What waits.
     """
-    groups, tiles, parts = row[GROUPS_OUT], row[TILES_IN], 2 if low else 1
+    sums, y, target, to, column_sums, kept_low, two = waiting
     pairs_low = 2 * TILE if low else 0
-    kept_low = tiles * TILE if low else 0  # that of the new gradients, too
-    for t in range(0, tiles, 2):
-        right = weights + t * groups * parts * TILE
-        two = t + 1 < tiles
-        if two:
-            four_tiles(source, low, right, groups, nothing, sums)
-        else:
-            two_tiles(source, low, right, groups, parts, nothing, sums)
-        here = y + t * TILE
-        _through_activation(activation, sums, here, TILE if two else 0, kept_low)
-        left_sum = right_sum = memory.fill(0)
-        for r in range(0, TILE, ROW):
-            a, b = memory.load(sums + r), memory.load(sums + TILE + r)
-            c, d = memory.load(sums + 2 * TILE + r), memory.load(sums + 3 * TILE + r)
-            pack_rows(store, target + t * TILE + r, low, pairs + r, pairs_low, True, a, b, c, d)
-            left_sum, right_sum = left_sum + (a + c), right_sum + (b + d)
-        _keep(pairs, pairs_low, to + t * TILE, kept_low, two)
-        _keep_sums(column_sums + t * ROW, two, left_sum, right_sum)
-
-
-@jit
-def _through_activation(activation: int, sums: int, y: int, next_tile: int, low: int) -> None:
-    """Multiply four tiles of gradients by the derivative of the activation with results ``y``."""
-    for r in range(0, TILE, ROW):
-        for side in range(2):
-            at = y + r + side * next_tile
-            above, below = low_halves(at), high_halves(at)
+    next_tile = TILE if two else 0
+    row_sums = pairs + _SUMS
+    for unit in range(first, min(last, 16)):
+        r = unit * ROW
+        a = memory.load(sums + r)
+        b = memory.load(sums + TILE + r)
+        c = memory.load(sums + 2 * TILE + r)
+        d = memory.load(sums + 3 * TILE + r)
+        at = y + r
+        above, below = low_halves(at), high_halves(at)
+        if low:
+            above, below = above + low_halves(at + kept_low), below + high_halves(at + kept_low)
+        a, c = a * derivative(activation, above), c * derivative(activation, below)
+        for ahead in (2 * TILE, 3 * TILE):
+            memory.prefetch(at + ahead)
             if low:
-                above, below = above + low_halves(at + low), below + high_halves(at + low)
-            here = sums + r + side * TILE
-            memory.store(here, memory.load(here) * derivative(activation, above))
-            here += 2 * TILE
-            memory.store(here, memory.load(here) * derivative(activation, below))
+                memory.prefetch(at + ahead + kept_low)
+        at += next_tile
+        above, below = low_halves(at), high_halves(at)
+        if low:
+            above, below = above + low_halves(at + kept_low), below + high_halves(at + kept_low)
+        b, d = b * derivative(activation, above), d * derivative(activation, below)
+        pack_rows(store, target + r, low, pairs + r, pairs_low, True, a, b, c, d)
+        left, right = a + c, b + d
+        if unit > 0:
+            left, right = left + memory.load(row_sums), right + memory.load(row_sums + ROW)
+        memory.store(row_sums, left)
+        memory.store(row_sums + ROW, right)
+    for unit in range(max(first, 16), last):
+        if unit == 16:
+            _keep_sums(column_sums, two, memory.load(row_sums), memory.load(row_sums + ROW))
+            memory.transpose_tile(pairs, to)
+        elif unit == 17 and two:
+            memory.transpose_tile(pairs + TILE, to + TILE)
+        elif unit == 18 and low:
+            memory.transpose_tile(pairs + 2 * TILE, to + kept_low)
+        elif unit == 19 and low and two:
+            memory.transpose_tile(pairs + 3 * TILE, to + kept_low + TILE)
 
 
 @jit

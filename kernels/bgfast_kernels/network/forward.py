@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgfast_kernels.compiling import jit
-from bgfast_kernels.network import amx, memory
-from bgfast_kernels.network.activation import activate
+from bgfast_kernels.network import amx, memory, products
+from bgfast_kernels.network.activation import activated
 from bgfast_kernels.network.amx import ROW, TILE
 from bgfast_kernels.network.halves import stream
 from bgfast_kernels.network.layout import (
@@ -22,9 +22,12 @@ from bgfast_kernels.network.layout import (
     TILES_OUT,
 )
 from bgfast_kernels.network.packing import Bytes, Single, pack_rows, rows_of
-from bgfast_kernels.network.products import four_tiles, two_tiles, write_rows
+from bgfast_kernels.network.products import write_rows
 
 Row = NDArray[np.int64]
+Waiting = tuple[int, int, int, int, bool]
+"""Where sums are, where left factors of them go, where they are kept and how much further their
+low parts, and whether they have two tiles of columns; first 0: none wait."""
 
 
 @jit
@@ -66,27 +69,37 @@ def forward(
     """
     strip = 2 * groups * TILE
     low = strip if parts == 2 else 0
-    space = memory.scratch(2 * parts * strip + 4 * TILE)
-    source = space.ctypes.data
+    space = memory.scratch(2 * parts * strip + 8 * TILE)
+    source = memory.address(space)
     target = source + parts * strip
     sums = target + parts * strip
-    right, offsets = weights.ctypes.data, biases.ctypes.data
+    other_sums = sums + 4 * TILE
+    right, offsets = memory.address(weights), memory.address(biases)
     last = len(table) - 1
-    amx.configure(configuration.ctypes.data)
+    amx.configure(memory.address(configuration))
+    zero = 0 * start  # not a literal, for which the kernel would be compiled again
+    none = zero, zero, zero, zero, zero > 0
     for block in range(start, stop):
-        at = kept.ctypes.data + block * kept_tiles * TILE if len(kept) else 0
-        _inputs(x.ctypes.data, stride, n, block, table[0, N_IN], source, low, at)
+        at = memory.address(kept) + block * kept_tiles * TILE if len(kept) else 0
+        _inputs(memory.address(x), stride, n, block, table[0, N_IN], source, low, at)
+        waiting = none
         for layer in range(last):
             row = table[layer]
+            tiles = row[TILES_OUT]
             after = at + table[layer + 1, KEPT] * TILE if at else 0
-            _hidden(right, offsets, row, activation, source, target, low, sums, after)
+            kept_low = tiles * TILE if low else 0
+            for t in range(0, tiles, 2):
+                two = t + 1 < tiles
+                _multiply(right, offsets, row, t, two, source, low, sums, activation, waiting)
+                there = after + t * TILE if after else 0
+                waiting = sums, target + t * TILE, there, kept_low, two
+                sums, other_sums = other_sums, sums
             source, target = target, source
         row = table[last]
         for t in range(row[TILES_OUT]):
-            weight = right + row[FORWARD] + t * row[GROUPS_IN] * row[PARTS] * TILE
-            offset = offsets + 4 * row[BIAS] + ROW * t
-            two_tiles(source, low, weight, row[GROUPS_IN], row[PARTS], offset, sums)
-            write_rows(sums, out.ctypes.data, n, block, row[N_OUT], t)
+            _multiply(right, offsets, row, t, False, source, low, sums, activation, waiting)
+            waiting = none
+            write_rows(sums, memory.address(out), n, block, row[N_OUT], t)
     amx.release()
     memory.keep(space)
 
@@ -110,31 +123,60 @@ def _inputs(
 
 
 @jit
-def _hidden(
+def _multiply(
     weights: int,
     biases: int,
     row: Row,
-    activation: int,
+    t: int,
+    two: bool,
     source: int,
-    target: int,
     low: int,
     sums: int,
-    at: int,
+    activation: int,
+    waiting: Waiting,
 ) -> None:
-    """From the left factors at ``source`` to those at ``target``, kept from ``at`` on, if not 0."""
-    groups, tiles, parts = row[GROUPS_IN], row[TILES_OUT], row[PARTS]
-    kept_low = tiles * TILE if low else 0
-    for t in range(0, tiles, 2):
-        right = weights + row[FORWARD] + t * groups * parts * TILE
-        offsets = biases + 4 * row[BIAS] + ROW * t
-        two = t + 1 < tiles
-        if two:
-            four_tiles(source, low, right, groups, offsets, sums)
-        else:
-            two_tiles(source, low, right, groups, parts, offsets, sums)
-        activate(activation, parts == 2, sums, 4 * TILE)
-        for r in range(0, TILE, ROW):
-            a, b = memory.load(sums + r), memory.load(sums + TILE + r)
-            c, d = memory.load(sums + 2 * TILE + r), memory.load(sums + 3 * TILE + r)
-            there = at + t * TILE + r if at else 0
-            pack_rows(stream, target + t * TILE + r, low, there, kept_low, two, a, b, c, d)
+    """Write the sums of one or two tiles of columns, and finish meanwhile those that wait.
+
+    The matrix unit works while the vector units do. Sums that wait are finished before the last
+    group is needed: they may be columns of this very source.
+    """
+    groups, parts = row[GROUPS_IN], row[PARTS]
+    right = weights + row[FORWARD] + t * groups * parts * TILE
+    products.begin(two, biases + 4 * row[BIAS] + ROW * t)
+    phases = 3 if low and two else 1
+    at_once = -(-16 // max(1, (groups - 1) * phases))
+    done = 0 if waiting[0] else 16
+    for g in range(groups):
+        if g == groups - 1 and done < 16:
+            _finish(done, 16, activation, low, *waiting)
+            done = 16
+        for phase in range(phases):
+            products.fetch(two, source, low, right, groups, parts, g, phase)
+            if done < 16:
+                _finish(done, min(done + at_once, 16), activation, low, *waiting)
+                done += at_once
+            products.add(two, source, low, right, parts, g)
+    products.end(sums)
+
+
+@jit(forceinline=True)  # type: ignore[untyped-decorator]
+def _finish(
+    first: int,
+    last: int,
+    activation: int,
+    low: int,
+    sums: int,
+    target: int,
+    at: int,
+    kept_low: int,
+    two: bool,
+) -> None:
+    """Activate rows of sums, to the left factors at ``target``; keep them at ``at``, if not 0."""
+    exact = low != 0
+    for r in range(first * ROW, last * ROW, ROW):
+        a = activated(activation, exact, memory.load(sums + r))
+        b = activated(activation, exact, memory.load(sums + TILE + r))
+        c = activated(activation, exact, memory.load(sums + 2 * TILE + r))
+        d = activated(activation, exact, memory.load(sums + 3 * TILE + r))
+        there = at + r if at else 0
+        pack_rows(stream, target + r, low, there, kept_low, two, a, b, c, d)

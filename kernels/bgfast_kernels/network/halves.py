@@ -13,6 +13,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 from bgfast_kernels.simd.lanes import Lanes, shuffle_mask
+from bgfast_kernels.simd.memory import pointer
 
 
 class Words(types.Type):  # type: ignore[misc]
@@ -92,7 +93,7 @@ def store(typing_context: Any, address: Any, words: Any) -> Any:
     """Write words to an address."""
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        builder.store(values[1], builder.inttoptr(values[0], _WORDS.as_pointer())).align = 4
+        builder.store(values[1], pointer(builder, values[0], _WORDS)).align = 4
         return context.get_dummy_value()
 
     return types.void(types.intp, words), emit
@@ -103,7 +104,7 @@ def stream(typing_context: Any, address: Any, words: Any) -> Any:
     """Write words to an address, a multiple of 64, past the caches: what is read much later."""
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        written = builder.store(values[1], builder.inttoptr(values[0], _WORDS.as_pointer()))
+        written = builder.store(values[1], pointer(builder, values[0], _WORDS))
         written.align = 64
         once = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
         written.set_metadata("nontemporal", once)
@@ -154,6 +155,6 @@ def _paired(numbers: range) -> Any:
 
 
 def _load(builder: Any, address: Any) -> Any:
-    bits = builder.load(builder.inttoptr(address, _WORDS.as_pointer()))
+    bits = builder.load(pointer(builder, address, _WORDS))
     bits.align = 4
     return bits

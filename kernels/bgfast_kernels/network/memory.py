@@ -17,17 +17,32 @@ from numpy.typing import NDArray
 
 from bgfast_kernels.compiling import jit
 from bgfast_kernels.simd.lanes import Lanes
-from bgfast_kernels.simd.memory import _between, _load, _prefetch, _store, _transposed
+from bgfast_kernels.simd.memory import _between, _load, _prefetch, _store, _transposed, pointer
 
 _numbers = Lanes(types.float32)
 _NUMBERS = ir.VectorType(ir.FloatType(), 16)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def address(typing_context: Any, array: Any) -> Any:
+    """Return where the numbers of an array begin.
+
+    That is ``array.ctypes.data``, but signed: numba takes sums of signed and unsigned integers to
+    be floating-point numbers.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        data = context.make_array(array)(context, builder, values[0]).data
+        return builder.ptrtoint(data, ir.IntType(64))
+
+    return types.intp(array), emit
 
 
 @jit
 def scratch(n_bytes: int) -> NDArray[np.uint8]:
     """Return memory that begins at a cache line, as the rows of a tile should."""
     memory = np.empty(n_bytes + 64, np.uint8)
-    start = -memory.ctypes.data % 64
+    start = -address(memory) % 64
     return memory[start : start + n_bytes]
 
 
@@ -67,7 +82,7 @@ def prefetch(typing_context: Any, address: Any) -> Any:
     """Fetch the cache line of an address, which may be any number."""
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        _prefetch(builder, builder.inttoptr(values[0], cgutils.voidptr_t))
+        _prefetch(builder, pointer(builder, values[0], ir.IntType(8)))
         return context.get_dummy_value()
 
     return types.void(types.intp), emit
@@ -138,4 +153,4 @@ def transpose_tile(typing_context: Any, source: Any, target: Any) -> Any:
 
 
 def _pointer(builder: Any, address: Any) -> Any:
-    return builder.inttoptr(address, _NUMBERS.as_pointer())
+    return pointer(builder, address, _NUMBERS)

@@ -54,19 +54,19 @@ def pack_forward(
     for i in range(start, stop):
         layer, t = columns[i]
         row = table[layer]
-        to = packed.ctypes.data + row[FORWARD] + t * row[GROUPS_IN] * row[PARTS] * TILE
+        to = memory.address(packed) + row[FORWARD] + t * row[GROUPS_IN] * row[PARTS] * TILE
         _pack_column(addresses[layer], row[N_OUT], row[N_IN], row[PARTS], t, to)
         n_out = row[N_OUT]
         x = rows_of(addresses[len(table) + layer], n_out, 1, 0, 16 * t, n_out)
         if parts == 1 and layer < last:
             x = halves.first(halves.rounded(x, x))
-        memory.store(numbers.ctypes.data + 4 * row[BIAS] + ROW * t, x)
+        memory.store(memory.address(numbers) + 4 * row[BIAS] + ROW * t, x)
 
 
 @jit
 def _pack_column(source: int, n_out: int, n_in: int, parts: int, t: int, to: int) -> None:
     space = memory.scratch(TILE)
-    tile = space.ctypes.data
+    tile = memory.address(space)
     for g in range((n_in + 31) // 32):
         for part in range(parts):
             for o in range(16):
@@ -101,7 +101,7 @@ def pack_backward(
         layer, t = columns[i]
         row = table[layer]
         source, n_out, n_in = addresses[layer], row[N_OUT], row[N_IN]
-        to = packed.ctypes.data + row[BACKWARD] + t * row[GROUPS_OUT] * parts * TILE
+        to = memory.address(packed) + row[BACKWARD] + t * row[GROUPS_OUT] * parts * TILE
         for o in range(0, 32 * row[GROUPS_OUT], 2):
             for ahead in (o + 16, o + 17):
                 memory.prefetch(source + 4 * (ahead * n_in + 16 * t))

@@ -8,60 +8,88 @@ from bgfast_kernels.network.amx import ROW, TILE
 from bgfast_kernels.network.layout import ROWS
 
 
-@jit
-def four_tiles(left: int, low: int, right: int, groups: int, offsets: int, sums: int) -> None:
-    """Write four tiles of sums: rows 0-15 of columns 0-15, of columns 16-31, rows 16-31 of both.
+@jit(forceinline=True)  # type: ignore[untyped-decorator]
+def begin(two: bool, offsets: int) -> None:
+    """Set the sums to the 32 numbers at an address, in every row; to 16 without ``two``."""
+    amx.load(0, offsets, 0)
+    amx.load(2, offsets, 0)
+    if two:
+        amx.load(1, offsets + ROW, 0)
+        amx.load(3, offsets + ROW, 0)
+    else:
+        amx.zero(1)
+        amx.zero(3)
+
+
+@jit(forceinline=True)  # type: ignore[untyped-decorator]
+def fetch(
+    two: bool, left: int, low: int, right: int, groups: int, parts: int, g: int, phase: int
+) -> None:
+    """Load what :func:`add` multiplies next; what comes in between gives it time to arrive.
 
     Parameters
     ----------
+    two
+        Whether there are two tiles of columns.
     left, low
-        Where the left factor begins, and how much further its low part; 0 without one. The right
-        factor has as many parts; the product of the two low parts is left out.
-    right
-        Where the first of the two tiles of columns of the right factor begins.
-    groups
-        How many tiles to sum over.
-    offsets
-        Where 32 numbers are to be added to every row.
-    sums
-        Where the result is to be.
+        Where the left factor begins, and how much further its low part; 0 without one.
+    right, groups, parts
+        Where the first tile of columns of the right factor begins, its groups, and its parts: as
+        many as the left factor, or three for one tile of columns beside a left factor of one part.
+    g
+        The group.
+    phase
+        0 with one tile of columns, or one part. Else 0, 1, 2 one after the other: the product of
+        two high parts, or of a high and a low one; that of two low parts is left out.
     """
-    amx.load(0, offsets, 0)
-    amx.load(1, offsets + ROW, 0)
-    amx.load(2, offsets, 0)
-    amx.load(3, offsets + ROW, 0)
-    if low == 0:
-        for g in range(groups):
-            amx.load(4, left + 2 * g * TILE, ROW)
-            amx.load(6, right + g * TILE, ROW)
-            amx.multiply(0, 4, 6)
-            amx.load(7, right + (groups + g) * TILE, ROW)
-            amx.multiply(1, 4, 7)
-            amx.load(5, left + (2 * g + 1) * TILE, ROW)
-            amx.multiply(2, 5, 6)
-            amx.multiply(3, 5, 7)
+    left += 2 * g * TILE
+    right += g * parts * TILE
+    if not two:
+        amx.load(4, left, ROW)
+        amx.load(5, left + TILE, ROW)
+        amx.stream(6, right + (parts - 1) * TILE, ROW)
+        return
+    next_right = right + groups * parts * TILE
+    if phase == 0:
+        amx.load(4, left, ROW)
+        amx.stream(6, right + (parts - 1) * TILE, ROW)
+        amx.stream(7, next_right + (parts - 1) * TILE, ROW)
+        amx.load(5, left + TILE, ROW)
+    elif phase == 1:
+        amx.stream(6, right, ROW)
+        amx.stream(7, next_right, ROW)
     else:
-        for g in range(groups):
-            amx.load(4, left + 2 * g * TILE, ROW)
-            amx.load(6, right + (2 * g + 1) * TILE, ROW)
-            amx.multiply(0, 4, 6)
-            amx.load(7, right + (2 * (groups + g) + 1) * TILE, ROW)
-            amx.multiply(1, 4, 7)
-            amx.load(5, left + (2 * g + 1) * TILE, ROW)
-            amx.multiply(2, 5, 6)
-            amx.multiply(3, 5, 7)
-            amx.load(6, right + 2 * g * TILE, ROW)
-            amx.multiply(0, 4, 6)
-            amx.multiply(2, 5, 6)
-            amx.load(7, right + 2 * (groups + g) * TILE, ROW)
-            amx.multiply(1, 4, 7)
-            amx.multiply(3, 5, 7)
-            amx.load(4, left + low + 2 * g * TILE, ROW)
-            amx.multiply(0, 4, 6)
-            amx.multiply(1, 4, 7)
-            amx.load(5, left + low + (2 * g + 1) * TILE, ROW)
-            amx.multiply(2, 5, 6)
-            amx.multiply(3, 5, 7)
+        amx.load(4, left + low, ROW)
+        amx.load(5, left + low + TILE, ROW)
+
+
+@jit(forceinline=True)  # type: ignore[untyped-decorator]
+def add(two: bool, left: int, low: int, right: int, parts: int, g: int) -> None:
+    """Add to the sums the products of what was fetched."""
+    if two:
+        amx.multiply(0, 4, 6)
+        amx.multiply(1, 4, 7)
+        amx.multiply(2, 5, 6)
+        amx.multiply(3, 5, 7)
+        return
+    amx.multiply(0, 4, 6)
+    amx.multiply(2, 5, 6)
+    left += 2 * g * TILE
+    right += g * parts * TILE
+    for part in range(parts - 2, -1, -1):
+        amx.stream(6, right + part * TILE, ROW)
+        amx.multiply(0, 4, 6)
+        amx.multiply(2, 5, 6)
+    if low:
+        amx.load(4, left + low, ROW)
+        amx.load(5, left + low + TILE, ROW)
+        amx.multiply(0, 4, 6)
+        amx.multiply(2, 5, 6)
+
+
+@jit(forceinline=True)  # type: ignore[untyped-decorator]
+def end(sums: int) -> None:
+    """Write the sums: rows 0-15 of columns 0-15, of columns 16-31, rows 16-31 of both."""
     amx.store(0, sums, ROW)
     amx.store(1, sums + TILE, ROW)
     amx.store(2, sums + 2 * TILE, ROW)
@@ -69,37 +97,8 @@ def four_tiles(left: int, low: int, right: int, groups: int, offsets: int, sums:
 
 
 @jit
-def two_tiles(
-    left: int, low: int, right: int, groups: int, parts: int, offsets: int, sums: int
-) -> None:
-    """Write what :func:`four_tiles` does for 16 columns; the others are zeros.
-
-    The right factor has ``parts`` parts: one or three beside a left factor of one part, else two.
-    """
-    amx.load(0, offsets, 0)
-    amx.load(1, offsets, 0)
-    for g in range(groups):
-        amx.load(4, left + 2 * g * TILE, ROW)
-        amx.load(5, left + (2 * g + 1) * TILE, ROW)
-        for part in range(parts - 1, -1, -1):
-            amx.load(6, right + (parts * g + part) * TILE, ROW)
-            amx.multiply(0, 4, 6)
-            amx.multiply(1, 5, 6)
-        if low:
-            amx.load(4, left + low + 2 * g * TILE, ROW)
-            amx.load(5, left + low + (2 * g + 1) * TILE, ROW)
-            amx.multiply(0, 4, 6)
-            amx.multiply(1, 5, 6)
-    amx.zero(2)
-    amx.store(0, sums, ROW)
-    amx.store(2, sums + TILE, ROW)
-    amx.store(1, sums + 2 * TILE, ROW)
-    amx.store(2, sums + 3 * TILE, ROW)
-
-
-@jit
 def write_rows(sums: int, out: int, n: int, block: int, n_columns: int, t: int) -> None:
-    """Copy what :func:`two_tiles` wrote to columns ``16 t`` and on of ``out[n, n_columns]``."""
+    """Copy what one tile of columns gave to columns ``16 t`` and on of ``out[n, n_columns]``."""
     count = min(16, n_columns - 16 * t)
     for r in range(min(ROWS, n - ROWS * block)):
         source = sums + (ROW * r if r < 16 else ROW * r + TILE)

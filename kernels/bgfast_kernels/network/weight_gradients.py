@@ -75,11 +75,11 @@ def weight_gradients(
         Gradients of the weights of all layers, ``[n_out, n_in]`` each, flat, one after the other.
     """
     space = memory.scratch((stop - start) * 4 * TILE)
-    left, right = gradients.ctypes.data, kept.ctypes.data + origin * kept_tiles * TILE
+    left, right = memory.address(gradients), memory.address(kept) + origin * kept_tiles * TILE
     together = _BLOCKS_TOGETHER // parts
-    amx.configure(configuration.ctypes.data)
+    amx.configure(memory.address(configuration))
     for first in range(0, n_blocks, together):
-        sums = space.ctypes.data
+        sums = memory.address(space)
         for square in range(start, stop):
             layer, o, i = squares[square]
             row = table[layer]
@@ -94,11 +94,11 @@ def weight_gradients(
             )
             sums += 4 * TILE
     amx.release()
-    sums = space.ctypes.data
+    sums = memory.address(space)
     for square in range(start, stop):
         layer, o, i = squares[square]
         row = table[layer]
-        to = result.ctypes.data + 4 * row[WEIGHT]
+        to = memory.address(result) + 4 * row[WEIGHT]
         _write_square(sums, row[N_OUT], row[N_IN], o, i, add, to)
         sums += 4 * TILE
     memory.keep(space)

@@ -35,7 +35,7 @@ def numbers_at(typing_context: Any, address: Any, like: Any) -> Any:
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         array = context.make_array(flat)(context, builder)
-        data = builder.inttoptr(values[0], array.data.type)
+        data = pointer(builder, values[0], array.data.type.pointee)
         size = context.get_constant(types.intp, flat.dtype.bitwidth // 8)
         end = context.get_constant(types.intp, 2**62)
         populate_array(array, data, shape=(end,), strides=(size,), itemsize=size, meminfo=None)
@@ -194,6 +194,18 @@ def _between(builder: Any, lanes: Lanes, first: Any, last: Any) -> Any:
 
     above = builder.icmp_signed(">=", number, everywhere(first))
     return builder.and_(above, builder.icmp_signed("<", number, everywhere(last)))
+
+
+def pointer(builder: Any, address: Any, kind: Any) -> Any:
+    """Emit an address, an integer, as a pointer to numbers of an LLVM type.
+
+    A sum of integers does not say which of them is the address. When numba has compiled a function
+    for its cache, LLVM may have taken the other one, an offset, for the pointer; numba then inlines
+    that code elsewhere, and where the offset is zero LLVM sees an access to a null pointer, which
+    it may leave out. The attribute, unknown to llvmlite, forbids that here and where it is inlined.
+    """
+    set.add(builder.function.attributes, "null_pointer_is_valid")
+    return builder.inttoptr(address, kind.as_pointer())
 
 
 def _suffix(kind: Any) -> str:
