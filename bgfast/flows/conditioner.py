@@ -75,9 +75,12 @@ class Conditioner(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x[n, n_in]`` to ``[n, n_out]``."""
+        return dense(x, *self.parameter_lists(), self.activation, self.precision)
+
+    def parameter_lists(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the weights and the biases of all layers."""
         layers = [cast(nn.Linear, layer) for layer in self.layers]
-        weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
-        return dense(x, weights, biases, self.activation, self.precision)
+        return [layer.weight for layer in layers], [layer.bias for layer in layers]
 
 
 def _linear(

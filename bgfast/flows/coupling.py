@@ -21,6 +21,7 @@ from torch import Tensor
 
 from bgfast.flows.base import Flow
 from bgfast.flows.conditioner import Conditioner
+from bgfast.flows.coupling_tiles import couple, tiled_block
 from bgfast.flows.execution import Precision
 from bgfast.flows.registry import LayerSettings, register
 from bgfast.ops import affine_coupling
@@ -180,20 +181,30 @@ class RealNVP(_CouplingBlock):
         self.shift_2 = network(n1, n2, activation, SHIFT_GAIN)
 
     def _forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        if _in_place_serves(z):
-            return self._in_place(z, inverse=False)
+        if (found := self._fast(z, inverse=False)) is not None:
+            return found
         z1, z2 = self._halves(z)
         x1, logdet_1 = affine_forward(z1, self.scale_1(z2), self.shift_1(z2))
         x2, logdet_2 = affine_forward(z2, self.scale_2(x1), self.shift_2(x1))
         return torch.cat((x1, x2), -1), logdet_1 + logdet_2
 
     def _inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if _in_place_serves(x):
-            return self._in_place(x, inverse=True)
+        if (found := self._fast(x, inverse=True)) is not None:
+            return found
         x1, x2 = self._halves(x)
         z2, logdet_2 = affine_inverse(x2, self.scale_2(x1), self.shift_2(x1))
         z1, logdet_1 = affine_inverse(x1, self.scale_1(z2), self.shift_1(z2))
         return torch.cat((z1, z2), -1), logdet_1 + logdet_2
+
+    def _fast(self, value: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor] | None:
+        """Both steps at once, if there is a way."""
+        if not (eager_cpu(value) and requested_backend() in (None, "numba")):
+            return None
+        networks = self.scale_1, self.shift_1, self.scale_2, self.shift_2
+        block = tiled_block(value, self.n_first, networks)
+        if block is not None:
+            return couple(value, block, inverse=inverse)
+        return None if torch.is_grad_enabled() else self._in_place(value, inverse=inverse)
 
     def _in_place(self, value: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
         """Both steps on one copy of ``value``."""
@@ -207,12 +218,6 @@ class RealNVP(_CouplingBlock):
         for half, other, scale, shift in reversed(steps) if inverse else steps:
             affine_coupling_(half, scale(other), shift(other), logdet, inverse=inverse)
         return value, logdet
-
-
-def _in_place_serves(value: Tensor) -> bool:
-    return (
-        not torch.is_grad_enabled() and eager_cpu(value) and requested_backend() in (None, "numba")
-    )
 
 
 @register("N", "NICE", coupling=True)

@@ -31,7 +31,10 @@ def plain_dense(
 
 
 def traced_gradients(
-    out: Tensor, inputs: Sequence[Tensor], needs: Sequence[bool], grad: Tensor
+    out: Tensor | Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    needs: Sequence[bool],
+    grad: Tensor | Sequence[Tensor],
 ) -> list[Tensor | None]:
     """Return the gradients of ``(out * grad).sum()``, known to autograd, in the inputs needed."""
     wanted = [t for t, need in zip(inputs, needs, strict=True) if need]

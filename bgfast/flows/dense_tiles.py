@@ -31,7 +31,8 @@ from bgfast.ops.library import flat_rows
 LEAST_ROWS_HIGH = 128
 """Fewest rows that are worth packing the weights in "high"."""
 
-_PARTS: dict[Precision, int] = {"bfloat16": 1, "high": 2}
+PARTS: dict[Precision, int] = {"bfloat16": 1, "high": 2}
+"""How many bfloat16 numbers make a number."""
 
 
 def tiles_serve(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> bool:
@@ -39,16 +40,22 @@ def tiles_serve(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) 
 
     The kernels get addresses: what does not fit is left to torch, which says so.
     """
-    if not network.is_supported() or x.is_neg():
+    return not x.is_neg() and networks_serve(x.shape[1], x.device, weights, biases)
+
+
+def networks_serve(
+    n_in: int, device: torch.device, weights: Sequence[Tensor], biases: Sequence[Tensor]
+) -> bool:
+    """Return the same for inputs of ``n_in`` columns."""
+    if not network.is_supported():
         return False
-    n_in = x.shape[1]
     for weight, bias in zip(weights, biases, strict=True):
         shape = weight.shape
         if len(shape) != 2 or shape[1] != n_in or shape[:1] != bias.shape or 0 in shape:
             return False
         n_in = shape[0]
     return not any(
-        t.dtype != torch.float32 or t.device != x.device or t.layout != torch.strided or t.is_neg()
+        t.dtype != torch.float32 or t.device != device or t.layout != torch.strided or t.is_neg()
         for t in (*weights, *biases)
     )
 
@@ -80,7 +87,7 @@ def tiled_dense(
     packed = store.get(key)
     if packed is None:
         packed = store[key] = _packed(weights, biases, precision, passing=False)
-    return torch.from_numpy(network.forward(packed, _rows(x), activation))
+    return torch.from_numpy(network.forward(packed, _rows(x), (activation,))[0])
 
 
 class TiledDense(torch.autograd.Function):
@@ -97,7 +104,7 @@ class TiledDense(torch.autograd.Function):
         n = len(parameters) // 2
         packed = _packed(parameters[:n], parameters[n:], precision, passing=True)
         kept = network.kept_memory(packed.widths, packed.parts, x.shape[0])
-        out = network.forward(packed, _rows(x), activation, kept)
+        (out,) = network.forward(packed, _rows(x), (activation,), kept)
         ctx.activation, ctx.precision = activation, precision
         ctx.save_for_backward(x, torch.from_numpy(kept), *parameters)
         return torch.from_numpy(out)
@@ -117,21 +124,22 @@ class TiledDense(torch.autograd.Function):
             grads = traced_gradients(out, (x, *parameters), needs, grad)
             return grads[0], None, None, *grads[1:]
         weights = [weight.contiguous() for weight in parameters[:n]]
+        grad_x = torch.empty(x.shape) if needs[0] else None
         found = network.backward(
             _widths(weights),
             _addresses(weights),
-            ctx.activation,
+            (ctx.activation,),
             _rows(grad),
             kept.numpy(),
-            needs_x=needs[0],
+            None if grad_x is None else _rows(grad_x),
             needs_parameters=any(needs[1:]),
-            parts=_PARTS[ctx.precision],
+            parts=PARTS[ctx.precision],
         )
         grads = [
             torch.from_numpy(array) if need else None
             for array, need in zip((*found.weights, *found.biases), needs[1:], strict=False)
         ] or [None] * len(parameters)
-        return torch.from_numpy(found.x) if needs[0] else None, None, None, *grads
+        return grad_x, None, None, *grads
 
 
 def _packed(
@@ -139,7 +147,7 @@ def _packed(
 ) -> network.Packed:
     together = [t.contiguous() for t in (*weights, *biases)]
     addresses = _addresses(together)
-    return network.pack(_widths(weights), addresses, _PARTS[precision], passing=passing)
+    return network.pack(_widths(weights), addresses, PARTS[precision], passing=passing)
 
 
 def _widths(weights: Sequence[Tensor]) -> tuple[int, ...]:
@@ -148,7 +156,7 @@ def _widths(weights: Sequence[Tensor]) -> tuple[int, ...]:
 
 def _addresses(parameters: Sequence[Tensor]) -> Any:
     """Return where they lie; they have to stay alive as long as that is used."""
-    return np.array([t.data_ptr() for t in parameters], np.int64)
+    return np.array([[t.data_ptr() for t in parameters]], np.int64)
 
 
 def _rows(x: Tensor) -> network.Rows:

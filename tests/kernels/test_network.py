@@ -42,20 +42,22 @@ def run(widths, n, parts, activation, seed=0):
     weights, biases, (x, grad) = make(widths, n, seed)
     kept = network.kept_memory(widths, parts, n)
     packed = pack(widths, weights, biases, parts)
-    out = network.forward(packed, as_rows(x, widths[0]), activation, kept)
-    again = network.forward(packed, as_rows(x, widths[0]), activation)
+    (out,) = network.forward(packed, as_rows(x, widths[0]), (activation,), kept)
+    (again,) = network.forward(packed, as_rows(x, widths[0]), (activation,))
     assert np.array_equal(out, again)
+    grad_x = np.full((n, widths[0] + 2), np.nan, "f")
     found = network.backward(
         widths,
         network.addresses(*weights),
-        activation,
+        (activation,),
         as_rows(grad, widths[-1]),
         kept,
-        True,
+        as_rows(grad_x, widths[0]),
         True,
         parts,
     )
-    return [out, found.x, *found.weights, *found.biases]
+    assert np.isnan(grad_x[:, widths[0] :]).all()
+    return [out, grad_x[:, : widths[0]], *found.weights, *found.biases]
 
 
 def expected(widths, n, activation, seed=0):
@@ -105,7 +107,7 @@ def test_the_output_layer_has_all_digits_of_float32_also_in_bfloat16():
     weights = [np.zeros((1, 1), "f"), np.array([[1 / 3], [1e-3], [-7e5]], "f")]
     biases = [np.array([1.0], "f"), np.array([1e-7, -1e-3, 0.1], "f")]
     x = network.Rows(np.zeros(40, "f"), 1, 40)
-    out = network.forward(pack((1, 1, 3), weights, biases), x, "relu")
+    out = network.forward(pack((1, 1, 3), weights, biases), x, ("relu",))[0]
     exact = weights[1][:, 0].astype(float) + biases[1]
     np.testing.assert_allclose(
         out, np.tile(exact, (40, 1)), rtol=0, atol=1e-7 * np.abs(exact).max()
@@ -118,7 +120,7 @@ def test_tanh_is_good_over_its_whole_range(parts, tolerance):
     x = np.concatenate([np.linspace(-12, 12, 4001), [-3e38, 3e38, 1e-3, 1e-20, 0.0]]).astype("f")
     one, none = np.ones((1, 1), "f"), np.zeros(1, "f")
     packed = pack((1, 1, 1), [one, one], [none, none], parts)
-    out = network.forward(packed, network.Rows(x, 1, len(x)), "tanh")[:, 0]
+    out = network.forward(packed, network.Rows(x, 1, len(x)), ("tanh",))[0, :, 0]
     rounded = x if parts == 2 else bfloat16(x)
     exact = np.tanh(rounded.astype(float))
     assert np.all(np.abs(out - exact) <= tolerance * np.abs(exact) + 1e-30)
@@ -128,6 +130,39 @@ def test_tanh_is_good_over_its_whole_range(parts, tolerance):
 def bfloat16(x):
     bits = x.view(np.uint32)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32)
+
+
+@PARTS
+@pytest.mark.parametrize("n", [16, 1100])
+def test_networks_of_the_same_inputs_are_the_same_together(n, parts):
+    widths, activations = (17, 33, 31, 20), ("tanh", "relu", "tanh")
+    given = [make(widths, n, seed)[:2] for seed in range(3)]
+    x, _ = make(widths, n)[2]
+    grads = np.random.default_rng(3).normal(size=(3, n, widths[-1])).astype("f")
+    start = np.random.default_rng(4).normal(size=(n, widths[0] + 1)).astype("f")
+
+    def run(which):
+        arrays = [(*given[k][0], *given[k][1]) for k in which]
+        parameters = np.concatenate([network.addresses(*of_one) for of_one in arrays])
+        kinds = tuple(activations[k] for k in which)
+        kept = network.kept_memory(widths, parts, n, len(which))
+        packed = network.pack(widths, parameters, parts)
+        out = network.forward(packed, as_rows(x, widths[0]), kinds, kept)
+        grad_x = start.copy()
+        rows = network.Rows(np.ascontiguousarray(grads[which]).reshape(-1), widths[-1], n)
+        to = as_rows(grad_x, widths[0])
+        found = network.backward(widths, parameters, kinds, rows, kept, to, True, parts, more=True)
+        assert np.array_equal(grad_x[:, widths[0] :], start[:, widths[0] :])
+        return out, grad_x, found.weights, found.biases
+
+    out, grad_x, *gradients = run([0, 1, 2])
+    alone = [run([k]) for k in range(3)]
+    assert np.array_equal(out, np.concatenate([of_one[0] for of_one in alone]))
+    total = start + sum(of_one[1] - start for of_one in alone)
+    np.testing.assert_allclose(grad_x, total, rtol=0, atol=2e-5)
+    for together, kind in zip(gradients, (2, 3), strict=True):
+        apart = [array for of_one in alone for array in of_one[kind]]
+        assert all(np.array_equal(a, b) for a, b in zip(together, apart, strict=True))
 
 
 @PARTS
@@ -145,7 +180,8 @@ def test_bits_depend_neither_on_threads_nor_on_other_rows(activation, parts):
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
     weights, biases, (x, _) = make(widths, n)
     packed = pack(widths, weights, biases, parts)
-    some = network.forward(packed, as_rows(np.ascontiguousarray(x[77:90]), widths[0]), activation)
+    part = as_rows(np.ascontiguousarray(x[77:90]), widths[0])
+    (some,) = network.forward(packed, part, (activation,))
     assert np.array_equal(some, results[0][0][77:90])
 
 
@@ -155,9 +191,9 @@ def test_a_row_that_is_not_finite_spoils_no_other(bad, parts):
     widths, n = (17, 33, 31, 15), 70
     weights, biases, (x, _) = make(widths, n)
     packed = pack(widths, weights, biases, parts)
-    good = network.forward(packed, as_rows(x, widths[0]), "tanh")
+    (good,) = network.forward(packed, as_rows(x, widths[0]), ("tanh",))
     x[37, 4] = bad
-    out = network.forward(packed, as_rows(x, widths[0]), "tanh")
+    (out,) = network.forward(packed, as_rows(x, widths[0]), ("tanh",))
     assert np.array_equal(np.delete(out, 37, 0), np.delete(good, 37, 0))
     assert not np.array_equal(out[37], good[37])
     if np.isnan(bad):
@@ -170,4 +206,4 @@ def test_memory_amid_a_cache_line_is_refused():
     kept = network.kept_memory(widths, 1, 41)
     packed = pack(widths, weights, biases)
     with pytest.raises(ValueError, match="kept must begin at a cache line"):
-        network.forward(packed, as_rows(x, widths[0]), "tanh", kept[8:])
+        network.forward(packed, as_rows(x, widths[0]), ("tanh",), kept[8:])

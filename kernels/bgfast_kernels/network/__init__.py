@@ -8,11 +8,14 @@ Numbers have one part or two:
    weights are rounded.
 2. Every number is the sum of two bfloat16 numbers, in both passes, which is float32 to about 1e-5.
 
+Several networks of the same widths may share their inputs: those of one call.
+
 Ask :func:`is_supported` first: it also asks the operating system for the unit.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -74,7 +77,7 @@ class Rows(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """Weights and biases of a network, for the forward pass."""
+    """Weights and biases of networks of the same widths, for the forward pass."""
 
     widths: tuple[int, ...]
     parts: int
@@ -83,8 +86,8 @@ class Packed(NamedTuple):
 
 
 def addresses(*arrays: Single) -> NDArray[np.int64]:
-    """Return where contiguous arrays lie in memory."""
-    return np.array([array.ctypes.data for array in arrays], np.int64)
+    """Return where contiguous arrays of one network lie in memory, as :func:`pack` takes that."""
+    return np.array([[array.ctypes.data for array in arrays]], np.int64)
 
 
 def pack(
@@ -94,57 +97,59 @@ def pack(
     *,
     passing: bool = False,
 ) -> Packed:
-    """Return the network's numbers as :func:`forward` takes them.
+    """Return the numbers of networks as :func:`forward` takes them.
 
     Parameters
     ----------
     widths
         Columns of the inputs of all layers, and of the result.
     parameters
-        Addresses of the float32 weights of all layers, ``[widths[i + 1], widths[i]]``, contiguous,
-        then of their biases.
+        A row for every network: addresses of the float32 weights of all layers,
+        ``[widths[i + 1], widths[i]]``, contiguous, then of their biases.
     parts
         How many bfloat16 numbers make a number, 1 or 2.
     passing
         Whether the next call of this thread may overwrite what is returned.
     """
-    where = layout(widths, parts)
+    where, count = layout(widths, parts), len(parameters)
+    sizes = count * where.forward_bytes, 4 * count * where.biases
     if passing:
-        packed = _lasting.take("forward", where.forward_bytes)
-        numbers = _lasting.take("biases", 4 * where.biases).view(np.float32)
+        packed, numbers = _lasting.take("forward", sizes[0]), _lasting.take("biases", sizes[1])
     else:
-        packed = memory.scratch(where.forward_bytes)
-        numbers = memory.scratch(4 * where.biases).view(np.float32)
-    tiles = columns(widths, TILES_OUT)
+        packed, numbers = memory.scratch(sizes[0]), memory.scratch(sizes[1])
+    biases = numbers.view(np.float32)
+    tiles = columns(widths, count, TILES_OUT)
     parallel_rows(
         pack_forward,
         len(tiles),
-        *(tiles, parameters, where.table, parts, packed, numbers),
+        *(tiles, parameters, where.table, parts, packed, biases),
         min_rows=_LEAST_COLUMNS,
     )
-    return Packed(widths, parts, packed, numbers)
+    return Packed(widths, parts, packed, biases)
 
 
-def kept_memory(widths: tuple[int, ...], parts: int, n: int) -> Bytes:
-    """Return memory for the inputs of all layers, for ``n`` rows; it begins at a cache line.
+def kept_memory(widths: tuple[int, ...], parts: int, n: int, count: int = 1) -> Bytes:
+    """Return memory for the inputs of all layers of ``count`` networks, for ``n`` rows.
 
-    The array itself has to be held as long as they are needed, as
+    It begins at a cache line. The array itself has to be held as long as they are needed, as
     :meth:`bgfast_kernels.network.recycling.Recycled.take` says.
     """
-    return _recycled.take(n_blocks(n) * layout(widths, parts).kept_tiles * TILE)
+    return _recycled.take(n_blocks(n) * layout(widths, parts).all_kept_tiles(count) * TILE)
 
 
-def forward(packed: Packed, x: Rows, activation: str, kept: Bytes | None = None) -> Single:
-    """Return the network's result for every row, ``[n, n_out]``.
+def forward(
+    packed: Packed, x: Rows, activations: tuple[str, ...], kept: Bytes | None = None
+) -> Single:
+    """Return the networks' results for every row, ``[network, n, n_out]``.
 
     Parameters
     ----------
     packed
-        The network.
+        The networks.
     x
         Inputs.
-    activation
-        ``"relu"`` or ``"tanh"``, after every layer but the last.
+    activations
+        ``"relu"`` or ``"tanh"``, after every layer but the last, for every network.
     kept
         :func:`kept_memory` for what :func:`backward` needs, if that is to come.
 
@@ -159,24 +164,23 @@ def forward(packed: Packed, x: Rows, activation: str, kept: Bytes | None = None)
         )
     if kept is None:
         _recycled.forget_idle()
-    where = layout(packed.widths, packed.parts)
-    out = np.empty(x.n * packed.widths[-1], np.float32)
+    where, count = layout(packed.widths, packed.parts), len(activations)
+    out = np.empty((count, x.n, packed.widths[-1]), np.float32)
     parallel_rows(
         _forward,
         n_blocks(x.n),
         *(x.numbers, x.stride, x.n, packed.weights, packed.biases),
         *(where.table, where.parts, where.groups),
-        *(KINDS[activation], _CONFIGURATION, out),
+        *(_kinds(activations), _CONFIGURATION, out.reshape(-1)),
         *(_NO_BYTES if kept is None else kept, where.kept_tiles),
-        min_rows=_least_blocks(where),
+        min_rows=_least_blocks(where, count),
     )
-    return out.reshape(x.n, -1)
+    return out
 
 
 class Gradients(NamedTuple):
-    """What :func:`backward` returns; empty where not asked for."""
+    """Gradients of all weights, and of all biases, of one network after another."""
 
-    x: Single
     weights: list[Single]
     biases: list[Single]
 
@@ -184,33 +188,39 @@ class Gradients(NamedTuple):
 def backward(
     widths: tuple[int, ...],
     parameters: NDArray[np.int64],
-    activation: str,
+    activations: tuple[str, ...],
     grad: Rows,
     kept: Bytes,
-    needs_x: bool,
+    grad_x: Rows | None,
     needs_parameters: bool,
     parts: int = 1,
+    *,
+    more: bool = False,
 ) -> Gradients:
-    """Return the gradients of the inputs, weights and biases.
+    """Write the gradient of the inputs, and return those of the weights and biases.
 
     Parameters
     ----------
     widths, parameters
         As :func:`pack` takes them; biases are not needed.
-    activation
+    activations
         As in the forward pass.
     grad
-        Gradient of the result.
+        Gradients of the results; the rows of the next network follow after ``n`` rows.
     kept
         What :func:`forward` kept.
-    needs_x, needs_parameters
-        Which gradients are wanted.
+    grad_x
+        Where the gradient of the inputs goes, if it is wanted.
+    needs_parameters
+        Whether those of the parameters are wanted; else the lists are empty.
     parts
         As in the forward pass.
+    more
+        Whether to add to what is at ``grad_x``.
     """
-    where = layout(widths, parts)
-    packed = _lasting.take("backward", where.backward_bytes)
-    tiles = columns(widths, TILES_IN)
+    where, count = layout(widths, parts), len(activations)
+    packed = _lasting.take("backward", count * where.backward_bytes)
+    tiles = columns(widths, count, TILES_IN)
     parallel_rows(
         pack_backward,
         len(tiles),
@@ -219,12 +229,12 @@ def backward(
     )
     blocks = n_blocks(grad.n)
     at_once = min(blocks, _BLOCKS_AT_ONCE)
-    gradients = _lasting.take("gradients", at_once * where.gradient_tiles * TILE)
-    bias_sums = _lasting.take("sums", 4 * at_once * where.biases).view(np.float32)
-    grad_x = np.empty(grad.n * widths[0], np.float32) if needs_x else _NO_NUMBERS
-    grad_weights = np.empty(where.weights if needs_parameters else 0, np.float32)
-    grad_biases = np.zeros(where.biases)  # many blocks, one after the other: in float64
-    parted = squares(widths)
+    gradients = _lasting.take("gradients", at_once * count * where.gradient_tiles * TILE)
+    sums = _lasting.take("sums", 4 * at_once * count * where.biases).view(np.float32)
+    to = Rows(_NO_NUMBERS, 0, 0) if grad_x is None else grad_x
+    grad_weights = np.empty(count * where.weights if needs_parameters else 0, np.float32)
+    grad_biases = np.zeros(count * where.biases)  # many blocks, one after the other: in float64
+    parted = squares(widths, count)
     for origin in range(0, blocks, at_once):
         n = min(at_once, blocks - origin)
         parallel_rows(
@@ -232,34 +242,53 @@ def backward(
             n,
             *(origin, grad.numbers, grad.stride, grad.n, packed),
             *(where.table, where.parts, where.groups),
-            *(KINDS[activation], _CONFIGURATION, kept, where.kept_tiles),
-            *(gradients, where.gradient_tiles, bias_sums, where.biases, grad_x),
-            min_rows=_least_blocks(where),
+            *(_kinds(activations), _CONFIGURATION, kept, where.kept_tiles),
+            *(gradients, where.gradient_tiles, sums, where.biases),
+            *(to.numbers, to.stride, more),
+            min_rows=_least_blocks(where, count),
         )
         if needs_parameters:
             parallel_rows(
                 weight_gradients,
                 len(parted),
-                *(parted, where.table, parts, _CONFIGURATION, kept, where.kept_tiles),
+                *(parted, count, where.table, parts, _CONFIGURATION, kept, where.kept_tiles),
                 *(gradients, where.gradient_tiles, origin, n, origin > 0, grad_weights),
                 min_rows=max(1, _LEAST_PRODUCTS // (n * 32**3)),
             )
-            sum_blocks(bias_sums, where.biases, n, grad_biases)
-    by_row = grad_x.reshape(-1, widths[0])
+            sum_blocks(sums, len(grad_biases), n, grad_biases)
     if not needs_parameters:
-        return Gradients(by_row, [], [])
-    ends = [*where.table[1:, WEIGHT], where.weights]
-    by_layer = zip(where.table, ends, strict=True)
+        return Gradients([], [])
+    by_layer, biases = _slices(widths, count), grad_biases.astype(np.float32)
     return Gradients(
-        by_row,
-        [grad_weights[row[WEIGHT] : end].reshape(row[N_OUT], row[N_IN]) for row, end in by_layer],
-        [grad_biases[row[BIAS] : row[BIAS] + row[N_OUT]].astype(np.float32) for row in where.table],
+        [grad_weights[a:b].reshape(shape) for (a, b, shape), _ in by_layer],
+        [biases[a:b] for _, (a, b) in by_layer],
     )
 
 
-def _least_blocks(where: Layout) -> int:
+@functools.lru_cache
+def _slices(
+    widths: tuple[int, ...], count: int
+) -> list[tuple[tuple[int, int, tuple[int, int]], tuple[int, int]]]:
+    """Return where weights, and where biases, of all layers of all networks begin and end."""
+    where = layout(widths, 1)
+    found = []
+    for k in range(count):
+        for row in where.table.tolist():
+            weight, bias = k * where.weights + row[WEIGHT], k * where.biases + row[BIAS]
+            shape = row[N_OUT], row[N_IN]
+            end = weight + row[N_OUT] * row[N_IN]
+            found.append(((weight, end, shape), (bias, bias + row[N_OUT])))
+    return found
+
+
+@functools.lru_cache
+def _kinds(activations: tuple[str, ...]) -> NDArray[np.int64]:
+    return np.array([KINDS[activation] for activation in activations], np.int64)
+
+
+def _least_blocks(where: Layout, count: int) -> int:
     """Return how many blocks of rows are worth a thread."""
-    return max(1, _LEAST_PRODUCTS // (ROWS * where.weights))
+    return max(1, _LEAST_PRODUCTS // (ROWS * where.weights * count))
 
 
 _lasting = Lasting()

@@ -48,7 +48,7 @@ def backward(
     table: NDArray[np.int64],
     parts: int,
     groups: int,
-    activation: int,
+    activations: NDArray[np.int64],
     configuration: Bytes,
     kept: Bytes,
     kept_tiles: int,
@@ -57,19 +57,22 @@ def backward(
     bias_sums: Single,
     n_biases: int,
     grad_x: Single,
+    grad_x_stride: int,
+    more: bool,
 ) -> None:
-    """Work on the blocks from ``origin + start`` up to ``origin + stop``.
+    """Work on the blocks from ``origin + start`` up to ``origin + stop``, network by network.
 
     Parameters
     ----------
     grad, stride, n
-        Gradient of the network's result, flat, rows ``stride`` numbers apart, and how many.
+        Gradients of the networks' results, flat, rows ``stride`` numbers apart, and how many;
+        those of the next network follow after ``stride * n``.
     weights
-        Packed for the backward pass.
+        Packed for the backward pass, of one network after another.
     table, parts, groups, kept_tiles, gradient_tiles, n_biases
         Of the layout.
-    activation
-        ``RELU`` or ``TANH``.
+    activations
+        ``RELU`` or ``TANH``, of every network.
     configuration
         Of the tiles.
     kept
@@ -78,8 +81,9 @@ def backward(
         Written: the gradients of all layers' results, for blocks from ``origin`` on.
     bias_sums
         Written: their sums over the rows of each block, for blocks from ``origin`` on.
-    grad_x
-        Written: the gradient of the inputs ``[n, n_in]``, flat; empty if not wanted.
+    grad_x, grad_x_stride, more
+        Written, or with ``more`` added to: the gradient of the inputs, rows so many numbers apart;
+        empty if not wanted.
     """
     strip = 2 * groups * TILE
     low = strip if parts == 2 else 0
@@ -91,26 +95,28 @@ def backward(
     pairs = sums + 8 * TILE
     memory.store(pairs + _NOTHING, memory.fill(0))
     memory.store(pairs + _NOTHING + ROW, memory.fill(0))
-    right = memory.address(weights)
-    last = len(table) - 1
+    count, last = len(activations), len(table) - 1
+    input_tiles = table[0, TILES_IN] * parts
+    block_tiles = input_tiles + count * kept_tiles
     zero = 0 * start  # not a literal, for which the kernel would be compiled again
     none = zero, zero, zero, zero, zero, zero, zero > 0
     amx.configure(memory.address(configuration))
-    for i in range(start, stop):
-        block = origin + i
-        activations = memory.address(kept) + block * kept_tiles * TILE
+    for i in range(count * start, count * stop):
+        k, block = i % count, origin + i // count
+        right = memory.address(weights) + k * (len(weights) // count)
+        own = memory.address(kept) + (block * block_tiles + input_tiles + k * kept_tiles) * TILE
         to = memory.address(gradients) + i * gradient_tiles * TILE
         column_sums = memory.address(bias_sums) + 4 * i * n_biases
+        given = memory.address(grad) + 4 * k * n * stride
         row = table[last]
-        _given(
-            *(memory.address(grad), stride, n, block, row[N_OUT], source, low, pairs),
-            *(to + row[GRADIENT] * TILE, column_sums + 4 * row[BIAS]),
-        )
-        waiting = none
+        sums_to = column_sums + 4 * row[BIAS]
+        at = to + row[GRADIENT] * TILE
+        _given(given, stride, n, block, row[N_OUT], source, low, pairs, at, sums_to)
+        activation, waiting = activations[k], none
         for layer in range(last, 0, -1):
             row, before = table[layer], table[layer - 1]
             tiles = row[TILES_IN]
-            y, after = activations + row[KEPT] * TILE, to + before[GRADIENT] * TILE
+            y, after = own + row[KEPT] * TILE, to + before[GRADIENT] * TILE
             kept_low = tiles * TILE if low else 0  # that of the new gradients, too
             for t in range(0, tiles, 2):
                 two = t + 1 < tiles
@@ -125,7 +131,8 @@ def backward(
             for t in range(row[TILES_IN]):
                 _multiply(right, row, t, False, source, low, sums, activation, pairs, waiting)
                 waiting = none
-                write_rows(sums, memory.address(grad_x), n, block, row[N_IN], t)
+                at = memory.address(grad_x)
+                write_rows(sums, at, grad_x_stride, n, block, row[N_IN], t, more or k > 0)
         if waiting[0]:
             _finish(0, _UNITS, activation, low, pairs, waiting)
     amx.release()

@@ -1,4 +1,4 @@
-"""The network, block of rows by block of rows: activations never leave a core's cache."""
+"""Networks of the same inputs, block of rows by block of rows: activations stay in the cache."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from bgfast_kernels.network.layout import (
     N_OUT,
     PARTS,
     ROWS,
+    TILES_IN,
     TILES_OUT,
 )
 from bgfast_kernels.network.packing import Bytes, Single, pack_rows, rows_of
@@ -42,64 +43,70 @@ def forward(
     table: NDArray[np.int64],
     parts: int,
     groups: int,
-    activation: int,
+    activations: NDArray[np.int64],
     configuration: Bytes,
     out: Single,
     kept: Bytes,
     kept_tiles: int,
 ) -> None:
-    """Map the rows of blocks ``start <= block < stop``.
+    """Map the rows of blocks ``start <= block < stop`` through every network.
 
     Parameters
     ----------
     x, stride, n
         Inputs, flat, rows ``stride`` numbers apart, and how many rows there are.
     weights, biases
-        Packed.
+        Packed, of one network after another.
     table, parts, groups, kept_tiles
         Of the layout.
-    activation
-        ``RELU`` or ``TANH``.
+    activations
+        ``RELU`` or ``TANH``, of every network.
     configuration
         Of the tiles.
     out
-        Results ``[n, n_out]``, flat.
+        Results ``[network, n, n_out]``, flat.
     kept
         Inputs of all layers, for the backward pass; empty if there is none.
     """
     strip = 2 * groups * TILE
     low = strip if parts == 2 else 0
-    space = memory.scratch(2 * parts * strip + 8 * TILE)
-    source = memory.address(space)
-    target = source + parts * strip
-    sums = target + parts * strip
+    space = memory.scratch(3 * parts * strip + 8 * TILE)
+    inputs = memory.address(space)
+    sums = inputs + 3 * parts * strip
     other_sums = sums + 4 * TILE
-    right, offsets = memory.address(weights), memory.address(biases)
-    last = len(table) - 1
-    amx.configure(memory.address(configuration))
+    count, last = len(activations), len(table) - 1
+    input_tiles = table[0, TILES_IN] * parts
+    block_tiles = input_tiles + count * kept_tiles
     zero = 0 * start  # not a literal, for which the kernel would be compiled again
     none = zero, zero, zero, zero, zero > 0
+    amx.configure(memory.address(configuration))
     for block in range(start, stop):
-        at = memory.address(kept) + block * kept_tiles * TILE if len(kept) else 0
-        _inputs(memory.address(x), stride, n, block, table[0, N_IN], source, low, at)
-        waiting = none
-        for layer in range(last):
-            row = table[layer]
-            tiles = row[TILES_OUT]
-            after = at + table[layer + 1, KEPT] * TILE if at else 0
-            kept_low = tiles * TILE if low else 0
-            for t in range(0, tiles, 2):
-                two = t + 1 < tiles
-                _multiply(right, offsets, row, t, two, source, low, sums, activation, waiting)
-                there = after + t * TILE if after else 0
-                waiting = sums, target + t * TILE, there, kept_low, two
-                sums, other_sums = other_sums, sums
-            source, target = target, source
-        row = table[last]
-        for t in range(row[TILES_OUT]):
-            _multiply(right, offsets, row, t, False, source, low, sums, activation, waiting)
-            waiting = none
-            write_rows(sums, memory.address(out), n, block, row[N_OUT], t)
+        at = memory.address(kept) + block * block_tiles * TILE if len(kept) else 0
+        _inputs(memory.address(x), stride, n, block, table[0, N_IN], inputs, low, at)
+        for k in range(count):
+            right = memory.address(weights) + k * (len(weights) // count)
+            offsets = memory.address(biases) + 4 * k * (len(biases) // count)
+            own = at + (input_tiles + k * kept_tiles) * TILE if at else 0
+            activation, waiting, source = activations[k], none, inputs
+            for layer in range(last):
+                row = table[layer]
+                tiles = row[TILES_OUT]
+                target = inputs + (1 + layer % 2) * parts * strip
+                after = own + table[layer + 1, KEPT] * TILE if at else 0
+                kept_low = tiles * TILE if low else 0
+                for t in range(0, tiles, 2):
+                    two = t + 1 < tiles
+                    _multiply(right, offsets, row, t, two, source, low, sums, activation, waiting)
+                    there = after + t * TILE if at else 0
+                    waiting = sums, target + t * TILE, there, kept_low, two
+                    sums, other_sums = other_sums, sums
+                source = target
+            row = table[last]
+            to = memory.address(out) + 4 * k * n * row[N_OUT]
+            for t in range(row[TILES_OUT]):
+                _multiply(right, offsets, row, t, False, source, low, sums, activation, waiting)
+                waiting = none
+                write_rows(sums, to, row[N_OUT], n, block, row[N_OUT], t, False)
     amx.release()
     memory.keep(space)
 

@@ -42,7 +42,8 @@ class Layout(NamedTuple):
     parts of a weight in the forward pass, where in the bytes of packed weights those of the layer
     begin (for the forward and for the backward pass), where in the numbers of packed biases, how
     many tiles come before those of the layer among the kept activations, and the gradients, of a
-    block, and how many weights.
+    block, and how many weights. The inputs of a network are kept once for all networks that share
+    them: before the activations, which are counted without them.
     """
 
     table: NDArray[np.int64]
@@ -50,11 +51,16 @@ class Layout(NamedTuple):
     forward_bytes: int
     backward_bytes: int
     biases: int
+    input_tiles: int
     kept_tiles: int
     gradient_tiles: int
     weights: int
     groups: int
     """Most groups of any input or gradient."""
+
+    def all_kept_tiles(self, count: int) -> int:
+        """Return how many tiles a block of ``count`` networks keeps; they share their inputs."""
+        return self.input_tiles + count * self.kept_tiles
 
 
 @functools.lru_cache
@@ -76,13 +82,14 @@ def layout(widths: tuple[int, ...], parts: int) -> Layout:
             tiles[1] * groups[0] * parts_forward * TILE,
             tiles[0] * groups[1] * parts * TILE,
             tiles[1] * 16,
-            tiles[0] * parts,
+            tiles[0] * parts if i else 0,
             tiles[1] * parts,
             n_in * n_out,
         )
     groups_most = int(table[:, [GROUPS_IN, GROUPS_OUT]].max())
     end: list[int] = ends.tolist()
-    return Layout(table, parts, end[0], end[1], end[2], end[3], end[4], end[5], groups_most)
+    inputs = int(table[0, TILES_IN]) * parts
+    return Layout(table, parts, end[0], end[1], end[2], inputs, end[3], end[4], end[5], groups_most)
 
 
 def n_blocks(n_rows: int) -> int:
@@ -91,7 +98,10 @@ def n_blocks(n_rows: int) -> int:
 
 
 @functools.lru_cache
-def columns(widths: tuple[int, ...], tiles: int) -> NDArray[np.int64]:
-    """Return layer and number of every tile of columns, ``TILES_IN`` or ``TILES_OUT``."""
+def columns(widths: tuple[int, ...], count: int, tiles: int) -> NDArray[np.int64]:
+    """Return network, layer and number of every tile of columns, ``TILES_IN`` or ``TILES_OUT``."""
     table = layout(widths, 1).table
-    return np.array([(i, t) for i, row in enumerate(table) for t in range(row[tiles])], np.int64)
+    return np.array(
+        [(k, i, t) for k in range(count) for i, row in enumerate(table) for t in range(row[tiles])],
+        np.int64,
+    )

@@ -41,26 +41,28 @@ def pack_forward(
     Parameters
     ----------
     columns
-        Layers and tiles of 16 outputs; those from ``start`` to ``stop`` are worked on.
+        Networks, layers and tiles of 16 outputs; those from ``start`` to ``stop`` are worked on.
     addresses
-        Of the weights of all layers, then of their biases.
+        For every network, of the weights of all layers, then of their biases.
     table, parts
         Of the layout.
     packed, numbers
-        Written: weights, and biases with zeros up to the end of their last tile. Biases of hidden
-        layers are rounded if numbers have one part.
+        Written, network by network: weights, and biases with zeros up to the end of their last
+        tile. Biases of hidden layers are rounded if numbers have one part.
     """
-    last = len(table) - 1
+    count, last = len(addresses), len(table) - 1
     for i in range(start, stop):
-        layer, t = columns[i]
+        k, layer, t = columns[i]
         row = table[layer]
-        to = memory.address(packed) + row[FORWARD] + t * row[GROUPS_IN] * row[PARTS] * TILE
-        _pack_column(addresses[layer], row[N_OUT], row[N_IN], row[PARTS], t, to)
+        to = memory.address(packed) + k * (len(packed) // count) + row[FORWARD]
+        to += t * row[GROUPS_IN] * row[PARTS] * TILE
+        _pack_column(addresses[k, layer], row[N_OUT], row[N_IN], row[PARTS], t, to)
         n_out = row[N_OUT]
-        x = rows_of(addresses[len(table) + layer], n_out, 1, 0, 16 * t, n_out)
+        x = rows_of(addresses[k, len(table) + layer], n_out, 1, 0, 16 * t, n_out)
         if parts == 1 and layer < last:
             x = halves.first(halves.rounded(x, x))
-        memory.store(memory.address(numbers) + 4 * row[BIAS] + ROW * t, x)
+        to = memory.address(numbers) + 4 * k * (len(numbers) // count)
+        memory.store(to + 4 * row[BIAS] + ROW * t, x)
 
 
 @jit
@@ -97,11 +99,12 @@ def pack_backward(
 ) -> None:
     """Write weights as right factors of the backward pass; ``columns`` are tiles of 16 inputs."""
     none = memory.fill(0)
+    size = len(packed) // len(addresses)
     for i in range(start, stop):
-        layer, t = columns[i]
+        k, layer, t = columns[i]
         row = table[layer]
-        source, n_out, n_in = addresses[layer], row[N_OUT], row[N_IN]
-        to = memory.address(packed) + row[BACKWARD] + t * row[GROUPS_OUT] * parts * TILE
+        source, n_out, n_in = addresses[k, layer], row[N_OUT], row[N_IN]
+        to = memory.address(packed) + k * size + row[BACKWARD] + t * row[GROUPS_OUT] * parts * TILE
         for o in range(0, 32 * row[GROUPS_OUT], 2):
             for ahead in (o + 16, o + 17):
                 memory.prefetch(source + 4 * (ahead * n_in + 16 * t))

@@ -97,10 +97,17 @@ def end(sums: int) -> None:
 
 
 @jit
-def write_rows(sums: int, out: int, n: int, block: int, n_columns: int, t: int) -> None:
-    """Copy what one tile of columns gave to columns ``16 t`` and on of ``out[n, n_columns]``."""
+def write_rows(
+    sums: int, to: int, stride: int, n: int, block: int, n_columns: int, t: int, more: bool
+) -> None:
+    """Copy what one tile of columns gave to columns ``16 t`` and on of rows ``stride`` apart.
+
+    ``n`` and ``n_columns`` are how many rows and columns there are; ``more`` adds to them.
+    """
     count = min(16, n_columns - 16 * t)
     for r in range(min(ROWS, n - ROWS * block)):
-        source = sums + (ROW * r if r < 16 else ROW * r + TILE)
-        to = out + 4 * ((ROWS * block + r) * n_columns + 16 * t)
-        memory.store_some(to, count, memory.load(source))
+        value = memory.load(sums + (ROW * r if r < 16 else ROW * r + TILE))
+        at = to + 4 * ((ROWS * block + r) * stride + 16 * t)
+        if more:
+            value = memory.load_some(at, count) + value
+        memory.store_some(at, count, value)

@@ -28,12 +28,16 @@ _BLOCKS_TOGETHER = 8
 
 
 @functools.lru_cache
-def squares(widths: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return the 32 x 32 squares of all weights: layer, first tile of outputs and of inputs."""
+def squares(widths: tuple[int, ...], count: int) -> NDArray[np.int64]:
+    """Return the 32 x 32 squares of all weights of ``count`` networks.
+
+    Network, layer, first tile of outputs and of inputs.
+    """
     table = layout(widths, 1).table
     return np.array(
         [
-            (layer, o, i)
+            (k, layer, o, i)
+            for k in range(count)
             for layer, row in enumerate(table)
             for o in range(0, row[TILES_OUT], 2)
             for i in range(0, row[TILES_IN], 2)
@@ -47,6 +51,7 @@ def weight_gradients(
     start: int,
     stop: int,
     squares: NDArray[np.int64],
+    count: int,
     table: NDArray[np.int64],
     parts: int,
     configuration: Bytes,
@@ -56,50 +61,63 @@ def weight_gradients(
     gradient_tiles: int,
     origin: int,
     n_blocks: int,
-    add: bool,
+    more: bool,
     result: Single,
 ) -> None:
     """Sum over the rows of blocks from ``origin`` on, for some of the squares.
 
     Parameters
     ----------
-    squares, table, parts, kept_tiles, gradient_tiles
+    squares
+        Of all weights of ``count`` networks.
+    table, parts, kept_tiles, gradient_tiles
         Of the layout.
     kept
         What the forward pass kept, of all blocks.
     gradients
         What the backward pass wrote, of the ``n_blocks`` blocks from ``origin`` on.
-    add
+    more
         Whether to add to ``result``, or to overwrite it.
     result
-        Gradients of the weights of all layers, ``[n_out, n_in]`` each, flat, one after the other.
+        Gradients of the weights of all networks and layers, ``[n_out, n_in]`` each, flat, one after
+        the other.
     """
     space = memory.scratch((stop - start) * 4 * TILE)
-    left, right = memory.address(gradients), memory.address(kept) + origin * kept_tiles * TILE
+    input_tiles = table[0, TILES_IN] * parts
+    right_step = (input_tiles + count * kept_tiles) * TILE
+    left_step = count * gradient_tiles * TILE
+    left, right = memory.address(gradients), memory.address(kept) + origin * right_step
     together = _BLOCKS_TOGETHER // parts
     amx.configure(memory.address(configuration))
     for first in range(0, n_blocks, together):
         sums = memory.address(space)
         for square in range(start, stop):
-            layer, o, i = squares[square]
+            k, layer, o, i = squares[square]
             row = table[layer]
+            before = row[KEPT] + input_tiles + k * kept_tiles if layer else 0
             _add_products(
-                *(
-                    left + (first * gradient_tiles + row[GRADIENT] + o) * TILE,
-                    gradient_tiles * TILE,
-                ),
-                *(right + (first * kept_tiles + row[KEPT] + i) * TILE, kept_tiles * TILE),
-                *(min(together, n_blocks - first), parts),
-                *(row[TILES_OUT], row[TILES_IN], o, i, first > 0, sums),
+                left + first * left_step + (k * gradient_tiles + row[GRADIENT] + o) * TILE,
+                left_step,
+                right + first * right_step + (before + i) * TILE,
+                right_step,
+                min(together, n_blocks - first),
+                parts,
+                row[TILES_OUT],
+                row[TILES_IN],
+                o,
+                i,
+                first > 0,
+                sums,
             )
             sums += 4 * TILE
     amx.release()
     sums = memory.address(space)
+    size = len(result) // count
     for square in range(start, stop):
-        layer, o, i = squares[square]
+        k, layer, o, i = squares[square]
         row = table[layer]
-        to = memory.address(result) + 4 * row[WEIGHT]
-        _write_square(sums, row[N_OUT], row[N_IN], o, i, add, to)
+        to = memory.address(result) + 4 * (k * size + row[WEIGHT])
+        _write_square(sums, row[N_OUT], row[N_IN], o, i, more, to)
         sums += 4 * TILE
     memory.keep(space)
 
@@ -169,7 +187,7 @@ def _add_products(
 
 
 @jit
-def _write_square(sums: int, n_out: int, n_in: int, o: int, i: int, add: bool, to: int) -> None:
+def _write_square(sums: int, n_out: int, n_in: int, o: int, i: int, more: bool, to: int) -> None:
     """Copy four tiles to, or add them to, ``[n_out, n_in]`` float32."""
     for r in range(min(32, n_out - 16 * o)):
         for side in range(2):
@@ -177,7 +195,7 @@ def _write_square(sums: int, n_out: int, n_in: int, o: int, i: int, add: bool, t
             if count > 0:
                 at = to + 4 * ((16 * o + r) * n_in + 16 * (i + side))
                 value = memory.load(sums + r // 16 * 2 * TILE + r % 16 * ROW + side * TILE)
-                if add:
+                if more:
                     value = memory.load_some(at, count) + value
                 memory.store_some(at, count, value)
 

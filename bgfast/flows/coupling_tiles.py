@@ -1,0 +1,297 @@
+"""A RealNVP block on processors with a matrix unit: networks and arithmetic as one autograd node.
+
+The two networks of a step share their inputs and run in one kernel, and the coupling step takes
+what they return where it is. In small batches the nodes and tensors of a block in parts would cost
+as much as its arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from bgfast_kernels import network
+from bgfast_kernels.coupling import affine
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bgfast.flows.conditioner import Conditioner
+from bgfast.flows.dense_bfloat16 import rounded_dense
+from bgfast.flows.dense_plain import ACTIVATIONS, plain_dense, traced_gradients
+from bgfast.flows.dense_tiles import LEAST_ROWS_HIGH, PARTS, networks_serve
+from bgfast.flows.execution import Precision, packed_weights, prepared_weights
+from bgfast.ops.coupling_reference import reference_affine_coupling
+from bgfast.ops.library import in_memory, rows_of
+
+
+class Block(NamedTuple):
+    """What a block is made of.
+
+    Parameters
+    ----------
+    n_first
+        Size of the first half.
+    activations
+        Of log-scale and shift networks.
+    precision
+        Of all networks.
+    n_layers
+        Of every network.
+    parameters
+        Weights, then biases, of log-scale and shift of the first half, then of the second.
+    """
+
+    n_first: int
+    activations: tuple[str, str]
+    precision: Precision
+    n_layers: int
+    parameters: Sequence[Tensor]
+
+    def halves(self, dim: int) -> tuple[slice, slice]:
+        """Return the columns of both halves."""
+        return slice(0, self.n_first), slice(self.n_first, dim)
+
+    def place(self, step: int) -> slice:
+        """Return where the parameters of the two networks are that change half ``step``."""
+        both = 4 * self.n_layers
+        return slice(step * both, (step + 1) * both)
+
+    def networks(self, step: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Return the parameters of these two networks."""
+        both, one = self.parameters[self.place(step)], 2 * self.n_layers
+        return both[:one], both[one:]
+
+
+def tiled_block(value: Tensor, n_first: int, networks: Sequence[Conditioner]) -> Block | None:
+    """Return the block that :func:`couple` takes, or ``None`` if the unit cannot serve it.
+
+    Parameters
+    ----------
+    value
+        An ordinary CPU tensor, ``[n, dim]``.
+    n_first
+        Size of the first half.
+    networks
+        Log-scale and shift of the first half, then of the second.
+    """
+    precision = networks[0].precision
+    if prepared_weights() is not None:
+        if torch.is_grad_enabled():
+            return None  # each network refuses it, and says why
+        precision = "bfloat16"
+    least = LEAST_ROWS_HIGH if precision == "high" else 1
+    if precision == "full" or value.dtype != torch.float32 or len(value) < least:
+        return None
+    activations = networks[0].activation, networks[1].activation
+    if not {"tanh", "relu"}.issuperset(activations):
+        return None
+    lists = [each.parameter_lists() for each in networks]
+    n_second, n_layers = value.shape[1] - n_first, len(lists[0][0])
+    if n_layers < 2:
+        return None
+    for (weights, biases), twin, n_in, n_out in zip(
+        lists,
+        (lists[1], lists[0], lists[3], lists[2]),
+        (n_second, n_second, n_first, n_first),
+        (n_first, n_first, n_second, n_second),
+        strict=True,
+    ):
+        fits = len(weights) == n_layers and weights[-1].shape[0] == n_out
+        alike = [w.shape for w in weights] == [w.shape for w in twin[0]]
+        if not (fits and alike and networks_serve(n_in, value.device, weights, biases)):
+            return None
+    parameters = [t for weights, biases in lists for t in (*weights, *biases)]
+    return Block(n_first, activations, precision, n_layers, parameters)
+
+
+def couple(value: Tensor, block: Block, *, inverse: bool) -> tuple[Tensor, Tensor]:
+    """Map ``value[n, dim]`` through both steps; return the result and its log-determinants.
+
+    Parameters
+    ----------
+    value, block
+        As :func:`tiled_block` was given, and what it returned.
+    inverse
+        From configuration to latent.
+    """
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (value, *block.parameters)):
+        shape = block._replace(parameters=())
+        y, logdet = _Coupling.apply(value, shape, inverse, *block.parameters)  # type: ignore[no-untyped-call]
+        return y, logdet
+    store = prepared_weights()
+    store = packed_weights() if store is None else store
+    run = _Run(value, inverse)
+    for step in run.order:
+        networks = block.networks(step)
+        key = ("pair", block.precision, *networks[0], *networks[1])
+        packed = store.get(key)
+        if packed is None:
+            packed = store[key] = _pack(networks, block.precision, passing=False)
+        run.step(block, step, packed)
+    return run.value, run.logdet
+
+
+class _Run:
+    """Both steps, in place on a copy of the value."""
+
+    def __init__(self, value: Tensor, inverse: bool) -> None:
+        self.value = in_memory(value).clone(memory_format=torch.contiguous_format)
+        self.logdet = value.new_zeros(len(value))
+        self.inverse = inverse
+        self.order = _order(inverse)
+
+    def step(
+        self,
+        block: Block,
+        step: int,
+        packed: network.Packed,
+        kept: NDArray[np.uint8] | None = None,
+    ) -> NDArray[np.float32]:
+        """Change half ``step``; return what the networks gave, ``[2, n, m]``."""
+        halves = block.halves(self.value.shape[1])
+        here, other = _columns(self.value, halves[step]), halves[1 - step]
+        out = network.forward(packed, _inputs(self.value, other), block.activations, kept)
+        raw_s, t = _rows_of_each(out)
+        logdet = affine.Rows(self.logdet.data_ptr(), 1)
+        shape = affine.Shape(out.shape[1], out.shape[2], affine.FLOAT32)
+        affine.affine_coupling(shape, here, raw_s, t, here, logdet, self.inverse)
+        return out
+
+
+class _Coupling(torch.autograd.Function):
+    """``apply(value, block without parameters, inverse, *parameters)``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, value: Tensor, block: Block, inverse: bool, *parameters: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        ctx.block, ctx.inverse = block, inverse
+        block = block._replace(parameters=parameters)
+        run = _Run(value, inverse)
+        kept_of_steps: dict[int, tuple[Tensor, Tensor]] = {}
+        for step in run.order:
+            packed = _pack(block.networks(step), block.precision, passing=True)
+            kept = network.kept_memory(packed.widths, packed.parts, len(value), 2)
+            out = run.step(block, step, packed, kept)
+            kept_of_steps[step] = torch.from_numpy(kept), torch.from_numpy(out)
+        ctx.save_for_backward(value, *kept_of_steps[0], *kept_of_steps[1], *parameters)
+        return run.value, run.logdet
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, grad_logdet: Tensor) -> tuple[Any, ...]:
+        value, *saved = ctx.saved_tensors
+        kept_of_steps, parameters = (saved[:2], saved[2:4]), saved[4:]
+        block, needs = ctx.block._replace(parameters=parameters), ctx.needs_input_grad
+        needs = (needs[0], *needs[3:])
+        if torch.is_grad_enabled():  # this pass is to be differentiated: leave it to torch
+            out = _plain(value, block, ctx.inverse)
+            grads = traced_gradients(out, (value, *parameters), needs, (grad, grad_logdet))
+            return grads[0], None, None, *grads[1:]
+        grad = in_memory(grad).clone(memory_format=torch.contiguous_format)
+        grad_logdet = in_memory(grad_logdet)
+        by_logdet = affine.Rows(grad_logdet.data_ptr(), grad_logdet.stride(0))
+        value = rows_of(value)
+        halves, order = block.halves(value.shape[1]), _order(ctx.inverse)
+        found: list[Tensor | None] = [None] * len(parameters)
+        for step in reversed(order):
+            kept, out = (t.numpy() for t in kept_of_steps[step])
+            here, other = _columns(grad, halves[step]), halves[1 - step]
+            of_results = np.empty_like(out)
+            affine.affine_coupling_grad(
+                affine.Shape(out.shape[1], out.shape[2], affine.FLOAT32),
+                _columns(value, halves[step]),
+                *_rows_of_each(out),
+                here,
+                by_logdet,
+                here,
+                *_rows_of_each(of_results),
+                ctx.inverse,
+            )
+            place = block.place(step)
+            needed = needs[1:][place]
+            networks = [[t.contiguous() for t in of_one] for of_one in block.networks(step)]
+            gradients = network.backward(
+                _widths(networks[0], block.n_layers),
+                _addresses(networks),
+                block.activations,
+                network.Rows(of_results.reshape(-1), out.shape[2], len(value)),
+                kept,
+                _inputs(grad, other) if needs[0] or step != order[0] else None,
+                any(needed),
+                PARTS[block.precision],
+                more=True,
+            )
+            if any(needed):
+                found[place] = _in_order(gradients, block.n_layers, needed)
+        return grad if needs[0] else None, None, None, *found
+
+
+def _order(inverse: bool) -> tuple[int, int]:
+    """Return which half is changed first, and which then."""
+    return (1, 0) if inverse else (0, 1)
+
+
+def _plain(value: Tensor, block: Block, inverse: bool) -> tuple[Tensor, Tensor]:
+    """Return the same from plain torch."""
+
+    def run(of_one: Sequence[Tensor], activation: str, x: Tensor) -> Tensor:
+        weights, biases = of_one[: block.n_layers], of_one[block.n_layers :]
+        if block.precision == "high":
+            return plain_dense(x, weights, biases, activation)
+        return rounded_dense(x, weights, biases, ACTIVATIONS[activation])
+
+    halves = [value[:, columns] for columns in block.halves(value.shape[1])]
+    logdet = value.new_zeros(len(value))
+    for step in _order(inverse):
+        raw_s, t = (
+            run(of_one, activation, halves[1 - step])
+            for of_one, activation in zip(block.networks(step), block.activations, strict=True)
+        )
+        halves[step], part = reference_affine_coupling(halves[step], raw_s, t, inverse=inverse)
+        logdet = logdet + part
+    return torch.cat(halves, -1), logdet
+
+
+def _in_order(
+    gradients: network.Gradients, n_layers: int, needed: Sequence[bool]
+) -> Iterator[Tensor | None]:
+    """Yield them as parameters come, network by network, those that are needed."""
+    needs = iter(needed)
+    for start in (0, n_layers):
+        for arrays in (gradients.weights, gradients.biases):
+            for array in arrays[start : start + n_layers]:
+                yield torch.from_numpy(array) if next(needs) else None
+
+
+def _pack(
+    networks: Sequence[Sequence[Tensor]], precision: Precision, *, passing: bool
+) -> network.Packed:
+    together = [[t.contiguous() for t in of_one] for of_one in networks]
+    widths = _widths(together[0], len(together[0]) // 2)
+    return network.pack(widths, _addresses(together), PARTS[precision], passing=passing)
+
+
+def _widths(of_one: Sequence[Tensor], n_layers: int) -> tuple[int, ...]:
+    return (of_one[0].shape[1], *(weight.shape[0] for weight in of_one[:n_layers]))
+
+
+def _addresses(networks: Sequence[Sequence[Tensor]]) -> NDArray[np.int64]:
+    """Return where they lie; they have to stay alive as long as that is used."""
+    return np.array([[t.data_ptr() for t in of_one] for of_one in networks], np.int64)
+
+
+def _columns(rows: Tensor, columns: slice) -> affine.Rows:
+    """Return where columns of ``rows[n, dim]`` lie: they have to stay alive as long."""
+    return affine.Rows(rows.data_ptr() + 4 * columns.start, rows.stride(0))
+
+
+def _inputs(rows: Tensor, columns: slice) -> network.Rows:
+    """Return columns of contiguous rows."""
+    return network.Rows(rows.numpy().reshape(-1)[columns.start :], rows.shape[1], len(rows))
+
+
+def _rows_of_each(arrays: NDArray[np.float32]) -> tuple[affine.Rows, affine.Rows]:
+    first, width = arrays.ctypes.data, arrays.shape[2]
+    return affine.Rows(first, width), affine.Rows(first + arrays.nbytes // 2, width)

@@ -1,0 +1,187 @@
+"""A block as one node of autograd: what its parts give, wherever inputs and gradients lie."""
+
+import pytest
+import torch
+from bgfast_kernels import network
+
+from bgfast.flows import RealNVP
+from bgfast.flows.execution import bfloat16_conditioners
+from bgfast.ops import affine_coupling
+
+pytestmark = pytest.mark.skipif(not network.is_supported(), reason="no matrix unit here")
+
+N = 140  # more than "high" leaves to float32, and no multiple of a block of rows
+DIRECTIONS = pytest.mark.parametrize("inverse", [False, True], ids=["forward", "inverse"])
+PRECISIONS = pytest.mark.parametrize("precision", ["high", "bfloat16"])
+
+
+def make(precision, n_first=5, **options):
+    generator = torch.Generator().manual_seed(1)
+    hidden = options.pop("hidden", (33, 40))
+    block = RealNVP(
+        12, hidden, n_first=n_first, precision=precision, generator=generator, **options
+    )
+    with torch.no_grad():
+        for p in block.parameters():
+            p.add_(0.2 * torch.randn(p.shape, generator=generator))
+    return block, torch.randn(N, 12, generator=generator)
+
+
+def run(block, value, inverse):
+    return block._inverse(value) if inverse else block._forward(value)
+
+
+def in_parts(block, value, inverse):
+    """Return the same of conditioners and coupling steps, one by one."""
+    halves = list(torch.split(value, [block.n_first, block.dim - block.n_first], -1))
+    networks = [(block.scale_1, block.shift_1), (block.scale_2, block.shift_2)]
+    logdet = 0
+    for step in (1, 0) if inverse else (0, 1):
+        raw_s, t = (each(halves[1 - step]) for each in networks[step])
+        halves[step], part = affine_coupling(halves[step], raw_s, t, inverse=inverse)
+        logdet = logdet + part
+    return torch.cat(halves, -1), logdet
+
+
+def weights_of(y, logdet):
+    """Return fixed gradients for the results."""
+    return torch.linspace(-1, 1, y.numel()).reshape(y.shape), torch.linspace(1, 2, len(logdet))
+
+
+def close(a, b, tolerance=1e-5):
+    return bool((a - b).detach().norm() <= tolerance * b.detach().norm() + 1e-30)
+
+
+@DIRECTIONS
+@PRECISIONS
+@pytest.mark.parametrize("options", [{}, {"activation": "relu", "activation_scale": "tanh"}])
+@pytest.mark.parametrize("n_first", [1, 5, 11])
+def test_a_block_is_its_parts_in_value_and_all_gradients(n_first, options, precision, inverse):
+    block, value = make(precision, n_first, **options)
+    value.requires_grad_()
+    inputs = [value, *block.parameters()]
+    ours, parts = run(block, value, inverse), in_parts(block, value, inverse)
+    assert "Coupling" in type(ours[0].grad_fn).__name__
+    assert torch.equal(ours[0], parts[0])
+    assert close(ours[1], parts[1])
+    grads = [torch.autograd.grad(out, inputs, weights_of(*out)) for out in (ours, parts)]
+    for a, b in zip(*grads, strict=True):
+        assert a.shape == b.shape
+        assert close(a, b)
+    with torch.no_grad():
+        again = run(block, value, inverse)
+    assert all(torch.equal(a, b) for a, b in zip(again, ours, strict=True))
+
+
+@DIRECTIONS
+@pytest.mark.parametrize("frozen", ["value", "scale_1", "shift_2", "all but one"])
+def test_what_needs_no_gradient_gets_none(frozen, inverse):
+    block, value = make("high")
+    value.requires_grad_(frozen == "scale_1")
+    for name, p in block.named_parameters():
+        p.requires_grad_(not name.startswith(frozen) if frozen != "all but one" else False)
+    block.shift_1.layers[1].bias.requires_grad_()
+    wanted = [t for t in (value, *block.parameters()) if t.requires_grad]
+    results = []
+    for function in (run, in_parts):
+        out = function(block, value, inverse)
+        results.append(torch.autograd.grad(out, wanted, weights_of(*out)))
+    assert all(close(a, b) for a, b in zip(*results, strict=True))
+    out = run(block, value, inverse)
+    out[0].sum().backward()
+    assert all((p.grad is not None) == p.requires_grad for p in (value, *block.parameters()))
+
+
+@DIRECTIONS
+@PRECISIONS
+def test_values_and_gradients_may_lie_anywhere(precision, inverse):
+    block, value = make(precision)
+    parameters = list(block.parameters())
+    results = []
+    for lay in (
+        lambda t: t.clone(),
+        lambda t: torch.cat((t, t), 1)[:, : t.shape[1]],
+        lambda t: t.T.contiguous().T,
+        lambda t: torch._neg_view(-t),
+    ):
+        given = lay(value).requires_grad_()
+        y, logdet = run(block, given, inverse)
+        by_y, by_logdet = weights_of(y, logdet)
+        found = torch.autograd.grad((y, logdet), (given, *parameters), (lay(by_y), by_logdet))
+        results.append((y, logdet, *found))
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+    one = torch.ones(())
+    for by_logdet in (one.expand(N), torch._neg_view(-one.expand(N).contiguous())):
+        y, logdet = run(block, value, inverse)
+        expanded = torch.autograd.grad((y, logdet), parameters, (one.expand(y.shape), by_logdet))
+        y, logdet = run(block, value, inverse)
+        plain = torch.autograd.grad(y.sum() + logdet.sum(), parameters)
+        assert all(torch.equal(a, b) for a, b in zip(expanded, plain, strict=True))
+
+
+@DIRECTIONS
+def test_either_result_may_be_left_out_and_a_graph_used_twice(inverse):
+    block, value = make("high")
+    parameters = list(block.parameters())
+    both = run(block, value, inverse)
+    for i, out in enumerate(both):
+        gradients = [
+            torch.autograd.grad(result[i].square().sum(), parameters, retain_graph=True)
+            for result in (both, both, in_parts(block, value, inverse))
+        ]
+        assert all(torch.equal(a, b) for a, b in zip(*gradients[:2], strict=True))
+        assert all(close(a, b, 1e-5) for a, b in zip(gradients[0], gradients[2], strict=True))
+        assert out.requires_grad
+
+
+@DIRECTIONS
+@PRECISIONS
+def test_second_derivatives_are_those_of_the_parts(precision, inverse):
+    block, value = make(precision, hidden=(9,))
+    value.requires_grad_()
+    inputs = [value, *block.parameters()]
+    results = []
+    for function in (run, in_parts):
+        out = function(block, value, inverse)
+        first = torch.autograd.grad(out, inputs, weights_of(*out), create_graph=True)
+        results.append(
+            torch.autograd.grad(
+                sum(g.square().sum() for g in first), inputs, materialize_grads=True
+            )
+        )
+    tolerance = 1e-3 if precision == "high" else 3e-2  # roundings that fall otherwise
+    assert all(close(a, b, tolerance) for a, b in zip(*results, strict=True))
+
+
+def test_a_value_changed_before_the_backward_pass_is_noticed():
+    block, value = make("high")
+    y, _ = run(block, value, inverse=False)
+    value.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+@PRECISIONS
+def test_parts_serve_where_the_unit_does_not(precision):
+    block, value = make(precision, activation="silu", hidden=(8,))
+    assert "Coupling" not in type(run(block, value, inverse=False)[0].grad_fn).__name__
+    block, value = make(precision, hidden=())
+    assert "Coupling" not in type(run(block, value, inverse=False)[0].grad_fn).__name__
+    block, value = make("high")
+    few = run(block, value[:3], inverse=False)
+    assert "Coupling" not in type(few[0].grad_fn).__name__
+
+
+def test_drawing_in_bfloat16_asks_for_no_gradient():
+    block, value = make("full")
+    with bfloat16_conditioners():
+        with torch.no_grad():
+            y, logdet = run(block, value, inverse=False)
+        with pytest.raises(RuntimeError, match="without autograd"):
+            run(block, value, inverse=False)
+    other, _ = make("bfloat16")
+    other.load_state_dict(block.state_dict())
+    with torch.no_grad():
+        assert torch.equal(y, run(other, value, inverse=False)[0])
+    assert torch.isfinite(logdet).all()
