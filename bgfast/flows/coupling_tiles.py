@@ -138,7 +138,7 @@ class _Run:
 
     def __init__(self, value: Tensor, inverse: bool) -> None:
         self.value = in_memory(value).clone(memory_format=torch.contiguous_format)
-        self.logdet = value.new_zeros(len(value))
+        self.logdet = value.new_empty(len(value))
         self.inverse = inverse
         self.order = _order(inverse)
 
@@ -156,7 +156,8 @@ class _Run:
         raw_s, t = _rows_of_each(out)
         logdet = affine.Rows(self.logdet.data_ptr(), 1)
         shape = affine.Shape(out.shape[1], out.shape[2], affine.FLOAT32)
-        affine.affine_coupling(shape, here, raw_s, t, here, logdet, self.inverse)
+        more = step != self.order[0]
+        affine.affine_coupling(shape, here, raw_s, t, here, logdet, self.inverse, more=more)
         return out
 
 

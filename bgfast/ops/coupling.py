@@ -95,7 +95,10 @@ def affine_coupling_(x: Tensor, raw_s: Tensor, t: Tensor, logdet: Tensor, *, inv
             f"got shape {list(x.shape)} with strides {x.stride()}"
         )
     raw_s, t, place = rows_of(raw_s), rows_of(t), _place(x)
-    affine.affine_coupling(shape, place, _place(raw_s), _place(t), place, _place(logdet), inverse)
+    added_to = _place(logdet)
+    affine.affine_coupling(
+        shape, place, _place(raw_s), _place(t), place, added_to, inverse, more=True
+    )
 
 
 class _Affine(torch.autograd.Function):
@@ -195,16 +198,17 @@ _LIKE: dict[torch.dtype, Any] = {torch.float32: affine.FLOAT32, torch.float64: a
 def _shape(x: Tensor, alike: Sequence[Tensor], by_row: Tensor) -> affine.Shape:
     """Check what an op was given: the kernels get addresses, and believe the first tensor."""
     dtype, shape = x.dtype, x.shape
-    if dtype not in _LIKE or not all(tensor.dtype == dtype for tensor in (*alike, by_row)):
+    rows, like = shape[:-1], _LIKE.get(dtype)
+    if like is None or by_row.dtype != dtype or {each.dtype for each in alike} != {dtype}:
         dtypes = [str(tensor.dtype) for tensor in (x, *alike, by_row)]
         raise TypeError(f"tensors must all be float32 or all float64, got {', '.join(dtypes)}")
-    if not all(tensor.shape == shape for tensor in alike) or by_row.shape != shape[:-1]:
+    if by_row.shape != rows or {each.shape for each in alike} != {shape}:
         shapes = [str(list(tensor.shape)) for tensor in (x, *alike, by_row)]
         raise ValueError(
             "tensors must have the shape [..., m] of x, and log-determinants [...], "
             f"got {', '.join(shapes)}"
         )
-    return affine.Shape(math.prod(shape[:-1]), shape[-1], _LIKE[dtype])
+    return affine.Shape(math.prod(rows), shape[-1], like)
 
 
 def _place(rows: Tensor) -> affine.Rows:
@@ -212,14 +216,18 @@ def _place(rows: Tensor) -> affine.Rows:
     return affine.Rows(rows.data_ptr(), rows.stride(0))
 
 
+def _new_rows(x: Tensor) -> Tensor:
+    """Return memory of the shape of ``x``, in half the time that ``x.new_empty`` takes."""
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
 def _affine_cpu(x: Tensor, raw_s: Tensor, t: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
-    y = torch.empty(x.shape, dtype=x.dtype)
-    logdet = torch.zeros(x.shape[:-1], dtype=x.dtype)
+    y, logdet = _new_rows(x), x.new_empty(x.shape[:-1])
     shape = _shape(x, (raw_s, t), logdet)
     x, raw_s, t, result = rows_of(x), rows_of(raw_s), rows_of(t), rows_of(y)
-    added_to = affine.Rows(logdet.data_ptr(), 1)
+    by_row = affine.Rows(logdet.data_ptr(), 1)
     affine.affine_coupling(
-        shape, _place(x), _place(raw_s), _place(t), _place(result), added_to, inverse
+        shape, _place(x), _place(raw_s), _place(t), _place(result), by_row, inverse
     )
     return y, logdet
 
@@ -227,7 +235,7 @@ def _affine_cpu(x: Tensor, raw_s: Tensor, t: Tensor, inverse: bool) -> tuple[Ten
 def _affine_grad_cpu(
     x: Tensor, raw_s: Tensor, t: Tensor, grad_y: Tensor, grad_logdet: Tensor, inverse: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    gradients = (x.new_empty(x.shape), x.new_empty(x.shape), x.new_empty(x.shape))
+    gradients = _new_rows(x), _new_rows(x), _new_rows(x)
     shape = _shape(x, (raw_s, t, grad_y), grad_logdet)
     x, raw_s, t, grad_y = rows_of(x), rows_of(raw_s), rows_of(t), rows_of(grad_y)
     grad_logdet = in_memory(grad_logdet).reshape(-1)

@@ -20,7 +20,7 @@ from bgfast_kernels.compiling import jit
 from bgfast_kernels.team import Team
 
 _addresses: dict[tuple[Any, ...], int] = {}
-_PLAIN = (bool, int, float, np.generic)
+_PLAIN = frozenset((bool, int, float))
 
 
 def run(
@@ -57,7 +57,7 @@ def run(
 
 
 def _address(kernel: Any, arguments: tuple[Any, ...]) -> int:
-    key = (kernel, *map(_kind, arguments))
+    key = (kernel, *[kind if (kind := type(x)) in _PLAIN else _kind(x) for x in arguments])
     if key not in _addresses:
         signature = tuple(kernel.typeof_pyval(x) for x in (0, 0, *arguments))
         kernel.compile(signature)
@@ -73,7 +73,7 @@ def _kind(x: Any) -> Any:
     """Return what tells the numba type of an argument from others; cheaper than to ask numba."""
     if isinstance(x, np.ndarray):
         return x.dtype, x.ndim, x.flags.num
-    return type(x) if isinstance(x, _PLAIN) else typeof(x)
+    return type(x) if isinstance(x, np.generic) else typeof(x)
 
 
 @intrinsic  # type: ignore[untyped-decorator]

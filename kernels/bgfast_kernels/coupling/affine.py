@@ -56,7 +56,15 @@ FLOAT32, FLOAT64 = np.empty(0, np.float32), np.empty(0, np.float64)
 
 
 def affine_coupling(
-    shape: Shape, x: Rows, raw_s: Rows, t: Rows, y: Rows, logdet: Rows, inverse: bool
+    shape: Shape,
+    x: Rows,
+    raw_s: Rows,
+    t: Rows,
+    y: Rows,
+    logdet: Rows,
+    inverse: bool,
+    *,
+    more: bool = False,
 ) -> None:
     """Compute a coupling step.
 
@@ -69,11 +77,13 @@ def affine_coupling(
     y
         Where the result goes; may be ``x``.
     logdet
-        The log-determinants are added to it.
+        Where the log-determinants go.
     inverse
         ``x exp(s) + t`` if True, ``(x - t) exp(-s)`` if False.
+    more
+        Whether to add to what is at ``logdet``.
     """
-    _run(_value_rows, shape, *x, *raw_s, *t, *y, *logdet, 1.0 if inverse else -1.0)
+    _run(_value_rows, shape, *x, *raw_s, *t, *y, *logdet, more, 1.0 if inverse else -1.0)
 
 
 def affine_coupling_grad(
@@ -132,6 +142,7 @@ def _value_rows(
     y_stride: Any,
     logdet_address: Any,
     logdet_stride: Any,
+    more: Any,
     sign: Any,
 ) -> None:
     x, raw_s, t = (
@@ -153,7 +164,8 @@ def _value_rows(
             shift = load_between(t, from_t + k, 0, here, zero)
             after = fma(before, exp(s), shift) if sign > 0 else (before - shift) * exp(-s)
             store_between(y, to_y + k, 0, here, after)
-        logdet[i * logdet_stride] += sign * lane_sum(total)
+        found, at = sign * lane_sum(total), i * logdet_stride
+        logdet[at] = logdet[at] + found if more else found
 
 
 @cpu.jit
