@@ -67,8 +67,8 @@ def architecture(
         Bins of every spline of Q, and half the width of the interval it acts on.
     precision
         Of the conditioner networks, in training and in drawing: ``"full"``, that of ``dtype``;
-        ``"high"``, float32 to about 1e-5, about twice as fast for large batches on processors with
-        a bfloat16 matrix unit (AMX) and the same as full elsewhere; or ``"bfloat16"``, products of
+        ``"high"``, float32 to about 1e-5, faster for large batches on processors with a bfloat16
+        matrix unit (AMX) and the same as full elsewhere; or ``"bfloat16"``, products of
         rounded numbers in the hidden layers, faster still there and on CUDA devices. It is part of
         what the flow is: the same weights make another map in another precision. Densities are
         exact in each, see :func:`bgfast.flows.bfloat16_conditioners`.

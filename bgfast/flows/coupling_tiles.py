@@ -7,6 +7,7 @@ as much as its arithmetic.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,12 +16,12 @@ import torch
 from bgfast_kernels import network
 from bgfast_kernels.coupling import affine
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from bgfast.flows.conditioner import Conditioner
-from bgfast.flows.dense_bfloat16 import rounded_dense
-from bgfast.flows.dense_plain import ACTIVATIONS, plain_dense, traced_gradients
-from bgfast.flows.dense_tiles import LEAST_ROWS_HIGH, PARTS, networks_serve
+from bgfast.flows.dense_bfloat16 import reference_dense
+from bgfast.flows.dense_plain import traced_gradients
+from bgfast.flows.dense_tiles import PARTS, networks_serve, tiles_pay
 from bgfast.flows.execution import Precision, packed_weights, prepared_weights
 from bgfast.ops.coupling_reference import reference_affine_coupling
 from bgfast.ops.library import in_memory, rows_of
@@ -65,7 +66,10 @@ class Block(NamedTuple):
 
 
 def tiled_block(value: Tensor, n_first: int, networks: Sequence[Conditioner]) -> Block | None:
-    """Return the block that :func:`couple` takes, or ``None`` if the unit cannot serve it.
+    """Return the block that :func:`couple` takes, or ``None`` if its parts serve better.
+
+    So they do without a matrix unit, with few rows or narrow networks in "full", and where a
+    network is not just what it is built as.
 
     Parameters
     ----------
@@ -76,21 +80,20 @@ def tiled_block(value: Tensor, n_first: int, networks: Sequence[Conditioner]) ->
     networks
         Log-scale and shift of the first half, then of the second.
     """
-    precision = networks[0].precision
+    if not all(map(_is_plain, networks)):
+        return None
+    (precision, *others) = (each.precision for each in networks)
     if prepared_weights() is not None:
         if torch.is_grad_enabled():
             return None  # each network refuses it, and says why
-        precision = "bfloat16"
-    least = LEAST_ROWS_HIGH if precision == "high" else 1
-    if precision == "full" or value.dtype != torch.float32 or len(value) < least:
-        return None
-    activations = networks[0].activation, networks[1].activation
-    if not {"tanh", "relu"}.issuperset(activations):
+        precision, others = "bfloat16", []
+    first, second = ((a.activation, b.activation) for a, b in (networks[:2], networks[2:]))
+    if first != second or not {"tanh", "relu"}.issuperset(first) or {*others} - {precision}:
         return None
     lists = [each.parameter_lists() for each in networks]
-    n_second, n_layers = value.shape[1] - n_first, len(lists[0][0])
-    if n_layers < 2:
+    if value.dtype != torch.float32 or not tiles_pay(precision, len(value), lists[0][0]):
         return None
+    n_second, n_layers = value.shape[1] - n_first, len(lists[0][0])
     for (weights, biases), twin, n_in, n_out in zip(
         lists,
         (lists[1], lists[0], lists[3], lists[2]),
@@ -103,7 +106,18 @@ def tiled_block(value: Tensor, n_first: int, networks: Sequence[Conditioner]) ->
         if not (fits and alike and networks_serve(n_in, value.device, weights, biases)):
             return None
     parameters = [t for weights, biases in lists for t in (*weights, *biases)]
-    return Block(n_first, activations, precision, n_layers, parameters)
+    return Block(n_first, first, precision, n_layers, parameters)
+
+
+def _is_plain(network: nn.Module) -> bool:
+    """Return whether calling a module is calling a conditioner, and nothing else."""
+    hooks = (
+        network._forward_hooks,
+        network._forward_pre_hooks,
+        network._backward_hooks,
+        network._backward_pre_hooks,
+    )
+    return type(network) is Conditioner and not any(hooks)
 
 
 def couple(value: Tensor, block: Block, *, inverse: bool) -> tuple[Tensor, Tensor]:
@@ -184,11 +198,11 @@ class _Coupling(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, grad_logdet: Tensor) -> tuple[Any, ...]:
         value, *saved = ctx.saved_tensors
         kept_of_steps, parameters = (saved[:2], saved[2:4]), saved[4:]
-        block, needs = ctx.block._replace(parameters=parameters), ctx.needs_input_grad
-        needs = (needs[0], *needs[3:])
+        block = ctx.block._replace(parameters=parameters)
+        needs = (ctx.needs_input_grad[0], *ctx.needs_input_grad[3:])
         if torch.is_grad_enabled():  # this pass is to be differentiated: leave it to torch
-            out = _plain(value, block, ctx.inverse)
-            grads = traced_gradients(out, (value, *parameters), needs, (grad, grad_logdet))
+            run = functools.partial(_plain, ctx.block, ctx.inverse)
+            grads = traced_gradients(run, (value, *parameters), needs, grad, grad_logdet)
             return grads[0], None, None, *grads[1:]
         grad = in_memory(grad).clone(memory_format=torch.contiguous_format)
         grad_logdet = in_memory(grad_logdet)
@@ -197,6 +211,11 @@ class _Coupling(torch.autograd.Function):
         halves, order = block.halves(value.shape[1]), _order(ctx.inverse)
         found: list[Tensor | None] = [None] * len(parameters)
         for step in reversed(order):
+            place, before = block.place(step), block.place(1 - step)
+            needed = needs[1:][place]
+            needs_other = needs[0] or (step == order[1] and any(needs[1:][before]))
+            if not (any(needed) or needs_other):
+                break
             kept, out = (t.numpy() for t in kept_of_steps[step])
             here, other = _columns(grad, halves[step]), halves[1 - step]
             of_results = np.empty_like(out)
@@ -210,8 +229,6 @@ class _Coupling(torch.autograd.Function):
                 *_rows_of_each(of_results),
                 ctx.inverse,
             )
-            place = block.place(step)
-            needed = needs[1:][place]
             networks = [[t.contiguous() for t in of_one] for of_one in block.networks(step)]
             gradients = network.backward(
                 _widths(networks[0], block.n_layers),
@@ -219,7 +236,7 @@ class _Coupling(torch.autograd.Function):
                 block.activations,
                 network.Rows(of_results.reshape(-1), out.shape[2], len(value)),
                 kept,
-                _inputs(grad, other) if needs[0] or step != order[0] else None,
+                _inputs(grad, other) if needs_other else None,
                 any(needed),
                 PARTS[block.precision],
                 more=True,
@@ -234,20 +251,16 @@ def _order(inverse: bool) -> tuple[int, int]:
     return (1, 0) if inverse else (0, 1)
 
 
-def _plain(value: Tensor, block: Block, inverse: bool) -> tuple[Tensor, Tensor]:
+def _plain(
+    block: Block, inverse: bool, value: Tensor, *parameters: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return the same from plain torch."""
-
-    def run(of_one: Sequence[Tensor], activation: str, x: Tensor) -> Tensor:
-        weights, biases = of_one[: block.n_layers], of_one[block.n_layers :]
-        if block.precision == "high":
-            return plain_dense(x, weights, biases, activation)
-        return rounded_dense(x, weights, biases, ACTIVATIONS[activation])
-
+    block = block._replace(parameters=parameters)
     halves = [value[:, columns] for columns in block.halves(value.shape[1])]
     logdet = value.new_zeros(len(value))
     for step in _order(inverse):
         raw_s, t = (
-            run(of_one, activation, halves[1 - step])
+            reference_dense(activation, block.precision, halves[1 - step], *of_one)
             for of_one, activation in zip(block.networks(step), block.activations, strict=True)
         )
         halves[step], part = reference_affine_coupling(halves[step], raw_s, t, inverse=inverse)

@@ -7,8 +7,8 @@ torch: other activations, devices and dtypes, torch.compile, torch.func, forward
 dispatch modes, small batches of small networks; so is a backward pass that is itself to be
 differentiated.
 
-With a precision other than full, and on a processor with a matrix unit, the whole network is one
-kernel (:mod:`bgfast.flows.dense_tiles`).
+On a processor with a matrix unit the whole network is one kernel (:mod:`bgfast.flows.dense_tiles`):
+in full precision where that is faster, in the others nearly always.
 
 Matrix products in float32 go through oneDNN, fused with the activation, on AMD processors, where
 MKL reaches half of oneDNN's rate; elsewhere through torch's default, which is as fast or faster on
@@ -31,19 +31,20 @@ from bgfast.flows.dense_bfloat16 import (
     fused_dense,
     fused_layers,
     plain_bfloat16_dense,
+    reference_dense,
     rounded_dense,
     warn_of_slow_bfloat16,
 )
 from bgfast.flows.dense_pieces import dense_in_pieces
 from bgfast.flows.dense_plain import ACTIVATIONS, plain_dense, traced_gradients
-from bgfast.flows.dense_tiles import LEAST_ROWS_HIGH, TiledDense, tiled_dense, tiles_serve
+from bgfast.flows.dense_tiles import TiledDense, tiled_dense, tiles_pay, tiles_serve
 from bgfast.flows.execution import (
     Precision,
     bfloat16_is_supported,
     packed_weights,
     prepared_weights,
 )
-from bgfast.ops.backend import eager_cpu
+from bgfast.ops.backend import eager_cpu, requested_backend
 
 # Numbers in the largest activation from which on our own autograd function is worth its calls from
 # Python: a third of a small step is calls. Beside MKL it has less to gain.
@@ -72,7 +73,7 @@ def dense(
     activation
         Key of :data:`ACTIVATIONS`; after every layer but the last.
     precision
-        ``"full"``: the tensors' own; ``"high"``: about 1e-5 where
+        ``"full"``: that of the tensors; ``"high"``: about 1e-5 where
         :mod:`bgfast.flows.dense_tiles` serves, else ``"full"``; ``"bfloat16"``: that of
         :mod:`bgfast.flows.dense_bfloat16`.
     """
@@ -84,15 +85,19 @@ def dense(
         precision = "bfloat16"
     if len(weights) == 1:
         precision = "full"  # nothing is rounded where there is no hidden layer
+    if precision != "full" and x.dtype != torch.float32:
+        raise TypeError(f"conditioners in {precision!r} are for float32 flows, got {x.dtype}")
+    if (
+        own_path
+        and tiles_pay(precision, len(x), weights)
+        and (precision != "full" or requested_backend() in (None, "numba"))
+        and tiles_serve(x, weights, biases)
+    ):
+        if tracked:
+            return _traced(TiledDense, x, weights, biases, activation, precision)
+        packed = packed_weights() if store is None else store
+        return tiled_dense(x, weights, biases, activation, precision, packed)
     if precision != "full":
-        if x.dtype != torch.float32:
-            raise TypeError(f"conditioners in {precision!r} are for float32 flows, got {x.dtype}")
-        least = LEAST_ROWS_HIGH if precision == "high" else 1
-        if own_path and len(x) >= least and tiles_serve(x, weights, biases):
-            if tracked:
-                return _traced(TiledDense, x, weights, biases, activation, precision)
-            packed = packed_weights() if store is None else store
-            return tiled_dense(x, weights, biases, activation, precision, packed)
         if precision == "bfloat16" and not (own_path and len(x) and bfloat16_is_supported()):
             return _unfused(x, weights, biases, activation, store)
         if precision == "bfloat16":
@@ -218,12 +223,8 @@ class _Dense(torch.autograd.Function):
         x, *rest = ctx.saved_tensors
         parameters, weights, inputs = rest[: 2 * n], rest[2 * n : 3 * n], rest[3 * n :]
         if torch.is_grad_enabled():  # this pass is to be differentiated: leave it to torch
-            if ctx.precision == "full":
-                out = plain_dense(x, parameters[:n], parameters[n:], ctx.activation)
-            else:
-                activate = ACTIVATIONS[ctx.activation]
-                out = rounded_dense(x, parameters[:n], parameters[n:], activate)
-            grads = traced_gradients(out, (x, *parameters), (needs_x, *needs), grad)
+            run = functools.partial(reference_dense, ctx.activation, ctx.precision)
+            grads = traced_gradients(run, (x, *parameters), (needs_x, *needs), grad)
             return grads[0], None, None, *grads[1:]
         if ctx.precision == "bfloat16":
             weights = [weight.bfloat16() for weight in weights]

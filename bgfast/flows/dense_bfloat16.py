@@ -24,6 +24,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bgfast.flows.dense_plain import ACTIVATIONS, plain_dense
+from bgfast.flows.execution import Precision
+
 Activation = Callable[[Tensor], Tensor]
 Store = dict[Any, Any]
 """What was converted, of weights and biases, for repeated calls with the same ones."""
@@ -38,6 +41,17 @@ def rounded_dense(
     if len(weights) > 1:
         x = _rounded(x)
     return functional.linear(x, weights[-1], biases[-1])
+
+
+def reference_dense(
+    activation: str, precision: Precision, x: Tensor, *parameters: Tensor
+) -> Tensor:
+    """Return the network's result in plain torch; ``parameters`` are weights, then biases."""
+    n = len(parameters) // 2
+    weights, biases = parameters[:n], parameters[n:]
+    if precision == "bfloat16":
+        return rounded_dense(x, weights, biases, ACTIVATIONS[activation])
+    return plain_dense(x, weights, biases, activation)
 
 
 def plain_bfloat16_dense(

@@ -31,12 +31,25 @@ def plain_dense(
 
 
 def traced_gradients(
-    out: Tensor | Sequence[Tensor],
+    function: Callable[..., Tensor | tuple[Tensor, ...]],
     inputs: Sequence[Tensor],
     needs: Sequence[bool],
-    grad: Tensor | Sequence[Tensor],
+    *grads: Tensor,
 ) -> list[Tensor | None]:
-    """Return the gradients of ``(out * grad).sum()``, known to autograd, in the inputs needed."""
-    wanted = [t for t, need in zip(inputs, needs, strict=True) if need]
-    found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
+    """Return the gradients of ``function(*inputs)``, known to autograd, in the inputs needed.
+
+    One tensor may be several inputs, or one may come from another: each gets the gradient in itself
+    alone.
+    """
+    apart = [t.view_as(t) for t in inputs]
+    results = function(*apart)
+    results = (results,) if isinstance(results, Tensor) else results
+    pairs = [
+        (result, grad) for result, grad in zip(results, grads, strict=True) if result.requires_grad
+    ]
+    wanted = [t for t, need in zip(apart, needs, strict=True) if need]
+    of_results, by_results = zip(*pairs, strict=True)
+    found = iter(
+        torch.autograd.grad(of_results, wanted, by_results, create_graph=True, allow_unused=True)
+    )
     return [next(found) if need else None for need in needs]

@@ -6,15 +6,20 @@ activations stay in a core's cache, and multiplies in bfloat16:
 - precision ``"bfloat16"``: the map of :func:`bgfast.flows.dense_bfloat16.rounded_dense`;
 - precision ``"high"``: numbers are sums of two bfloat16 numbers, which is the map of float32 to
   about 1e-5 of its size, and its gradients too, but for units of relu that are off in one and on in
-  the other. An input that bfloat16 cannot hold (3.4e38, infinity) makes its row NaN.
+  the other;
+- precision ``"full"``: sums of three, which are all digits of a float32, and of the products of
+  their parts those that float32 could tell: results are closer to float64 than torch's own.
 
-Weights are packed in every call, which pays from a hundred rows on: smaller batches in "high" are
-left to float32. Those in bfloat16 are not, as hidden units are steps there, and no number should
-land on another one because of its batch.
+An input that bfloat16 cannot hold (3.4e38, infinity) makes its row NaN in high and full.
+
+Weights are packed in every call, which pays from a hundred rows on, in full from 512 and with wide
+layers: smaller batches are left to torch's float32. Those in bfloat16 are not, as hidden units are
+steps there, and no number should land on another one because of its batch.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,16 +28,24 @@ import torch
 from bgfast_kernels import network
 from torch import Tensor
 
-from bgfast.flows.dense_bfloat16 import Store, rounded_dense
-from bgfast.flows.dense_plain import ACTIVATIONS, plain_dense, traced_gradients
+from bgfast.flows.dense_bfloat16 import Store, reference_dense
+from bgfast.flows.dense_plain import traced_gradients
 from bgfast.flows.execution import Precision
 from bgfast.ops.library import flat_rows
 
-LEAST_ROWS_HIGH = 128
-"""Fewest rows that are worth packing the weights in "high"."""
+_LEAST_ROWS: dict[Precision, int] = {"bfloat16": 1, "high": 128, "full": 512}
+_LEAST_WIDTH = 128  # of hidden layers, where the alternative is torch's own float32
 
-PARTS: dict[Precision, int] = {"bfloat16": 1, "high": 2}
+PARTS: dict[Precision, int] = {"bfloat16": 1, "high": 2, "full": 3}
 """How many bfloat16 numbers make a number."""
+
+
+def tiles_pay(precision: Precision, n: int, weights: Sequence[Tensor]) -> bool:
+    """Return whether ``n`` rows are worth packing the weights."""
+    if n < _LEAST_ROWS[precision]:
+        return False
+    widths = [len(weight) for weight in weights[:-1]]
+    return precision != "full" or (min(widths, default=0) >= _LEAST_WIDTH and n >= max(widths))
 
 
 def tiles_serve(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> bool:
@@ -40,14 +53,16 @@ def tiles_serve(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) 
 
     The kernels get addresses: what does not fit is left to torch, which says so.
     """
-    return not x.is_neg() and networks_serve(x.shape[1], x.device, weights, biases)
+    if x.dtype != torch.float32 or x.is_neg():
+        return False
+    return networks_serve(x.shape[1], x.device, weights, biases)
 
 
 def networks_serve(
     n_in: int, device: torch.device, weights: Sequence[Tensor], biases: Sequence[Tensor]
 ) -> bool:
     """Return the same for inputs of ``n_in`` columns."""
-    if not network.is_supported():
+    if not network.is_supported() or len(weights) < 2:
         return False
     for weight, bias in zip(weights, biases, strict=True):
         shape = weight.shape
@@ -79,7 +94,7 @@ def tiled_dense(
     activation
         ``"tanh"`` or ``"relu"``, after every layer but the last.
     precision
-        ``"bfloat16"`` or ``"high"``.
+        ``"bfloat16"``, ``"high"`` or ``"full"``.
     store
         Keeps the packed network for further calls.
     """
@@ -116,15 +131,11 @@ class TiledDense(torch.autograd.Function):
         x, kept, *parameters = ctx.saved_tensors
         n = len(parameters) // 2
         if torch.is_grad_enabled():  # this pass is to be differentiated: leave it to torch
-            if ctx.precision == "high":
-                out = plain_dense(x, parameters[:n], parameters[n:], ctx.activation)
-            else:
-                activate = ACTIVATIONS[ctx.activation]
-                out = rounded_dense(x, parameters[:n], parameters[n:], activate)
-            grads = traced_gradients(out, (x, *parameters), needs, grad)
+            run = functools.partial(reference_dense, ctx.activation, ctx.precision)
+            grads = traced_gradients(run, (x, *parameters), needs, grad)
             return grads[0], None, None, *grads[1:]
         weights = [weight.contiguous() for weight in parameters[:n]]
-        grad_x = torch.empty(x.shape) if needs[0] else None
+        grad_x = x.new_empty(x.shape) if needs[0] else None
         found = network.backward(
             _widths(weights),
             _addresses(weights),

@@ -45,6 +45,27 @@ def test_value_and_gradients_are_those_of_float32_to_1e_4(frozen, activation):
 
 
 @needs_unit
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_full_precision_is_closer_to_float64_than_plain_float32_is(activation):
+    x, weights, biases = inputs = network(600, (150, 130), torch.float32)
+    wanted = [x, *weights, *biases]
+    exact = [t.detach().double().requires_grad_() for t in wanted]
+    outs = [
+        dense(*inputs, activation, "full"),
+        plain_dense(*inputs, activation),
+        plain_dense(exact[0], exact[1:4], exact[4:], activation),
+    ]
+    assert "TiledDense" in type(outs[0].grad_fn).__name__
+    weight = torch.linspace(-1, 1, outs[0].numel()).reshape(outs[0].shape)
+    ours, plain, true = (
+        [out, *torch.autograd.grad((weight * out).sum(), tensors)]
+        for out, tensors in zip(outs, (wanted, wanted, exact), strict=True)
+    )
+    for a, b, c in zip(ours, plain, true, strict=True):
+        assert distance([a], [c]) < 1.2 * distance([b], [c]) + 1e-7
+
+
+@needs_unit
 @pytest.mark.parametrize("precision", ["high", "bfloat16"])
 def test_inputs_weights_and_gradients_may_lie_anywhere(precision):
     x, weights, biases = network(140, (7, 8), torch.float32)

@@ -1,4 +1,4 @@
-"""The dense network on the matrix unit against float64, for ragged sizes and both precisions."""
+"""The dense network on the matrix unit against float64, for ragged sizes and all precisions."""
 
 from itertools import pairwise
 
@@ -11,8 +11,8 @@ pytestmark = pytest.mark.skipif(not network.is_supported(), reason="no matrix un
 # Fewest and most columns of tiles and groups, one more and one less; one hidden layer and several.
 WIDTHS = [(1, 1, 1), (16, 32, 16), (17, 33, 15, 31, 48), (38, 200, 200, 38), (5, 40, 150)]
 ROUNDED = 2.0**-8
-TOLERANCE = {1: 8 * ROUNDED, 2: 8 * ROUNDED**2}
-PARTS = pytest.mark.parametrize("parts", TOLERANCE, ids=["bfloat16", "high"])
+TOLERANCE = {1: 8 * ROUNDED, 2: 8 * ROUNDED**2, 3: 64 * ROUNDED**3}
+PARTS = pytest.mark.parametrize("parts", TOLERANCE, ids=["bfloat16", "high", "full"])
 
 
 def make(widths, n, seed=0):
@@ -115,13 +115,13 @@ def test_the_output_layer_has_all_digits_of_float32_also_in_bfloat16():
     assert np.all(np.abs(out[:, 0] - exact[0]) < 6e-8)
 
 
-@pytest.mark.parametrize(("parts", "tolerance"), [(1, 4.1e-3), (2, 2e-5)])
+@pytest.mark.parametrize(("parts", "tolerance"), [(1, 4.1e-3), (2, 2e-5), (3, 5e-7)])
 def test_tanh_is_good_over_its_whole_range(parts, tolerance):
     x = np.concatenate([np.linspace(-12, 12, 4001), [-3e38, 3e38, 1e-3, 1e-20, 0.0]]).astype("f")
     one, none = np.ones((1, 1), "f"), np.zeros(1, "f")
     packed = pack((1, 1, 1), [one, one], [none, none], parts)
     out = network.forward(packed, network.Rows(x, 1, len(x)), ("tanh",))[0, :, 0]
-    rounded = x if parts == 2 else bfloat16(x)
+    rounded = bfloat16(x) if parts == 1 else x
     exact = np.tanh(rounded.astype(float))
     assert np.all(np.abs(out - exact) <= tolerance * np.abs(exact) + 1e-30)
     assert np.all(np.abs(out) <= 1)
@@ -198,6 +198,22 @@ def test_a_row_that_is_not_finite_spoils_no_other(bad, parts):
     assert not np.array_equal(out[37], good[37])
     if np.isnan(bad):
         assert np.isnan(out[37]).all()
+
+
+def test_what_does_not_fit_the_networks_is_refused():
+    widths = (5, 16, 3)
+    weights, biases, (x, grad) = make(widths, 40)
+    parameters = network.addresses(*weights, *biases)
+    packed, given = pack(widths, weights, biases), as_rows(x, widths[0])
+    with pytest.raises(ValueError, match="activations must be one for each of 1 networks"):
+        network.forward(packed, given, ("tanh", "relu"))
+    little = network.kept_memory(widths, 1, 32)
+    with pytest.raises(ValueError, match="kept must be kept_memory for 40 rows of 1 networks"):
+        network.forward(packed, given, ("tanh",), little)
+    with pytest.raises(ValueError, match="kept must be"):
+        network.backward(
+            widths, parameters, ("tanh",), as_rows(grad, widths[-1]), little, None, True
+        )
 
 
 def test_memory_amid_a_cache_line_is_refused():

@@ -1,12 +1,14 @@
 """A dense network with bfloat16 products, in one pass over its rows (processors with Intel AMX).
 
-Numbers have one part or two:
+Numbers have one, two or three parts:
 
 1. Inputs, weights and biases of the hidden layers are rounded to bfloat16; products are summed up
    and activations evaluated in float32, and what goes into the next layer is rounded again. The
    weights of the last layer keep all digits of a float32. In the backward pass gradients and all
    weights are rounded.
 2. Every number is the sum of two bfloat16 numbers, in both passes, which is float32 to about 1e-5.
+3. Of three: those are all digits of a float32, and six products all of a product but the last bit
+   or two. Numbers below 1e-33 have fewer digits.
 
 Several networks of the same widths may share their inputs: those of one call.
 
@@ -80,6 +82,7 @@ class Packed(NamedTuple):
     """Weights and biases of networks of the same widths, for the forward pass."""
 
     widths: tuple[int, ...]
+    n_networks: int
     parts: int
     weights: Bytes
     biases: Single
@@ -107,7 +110,7 @@ def pack(
         A row for every network: addresses of the float32 weights of all layers,
         ``[widths[i + 1], widths[i]]``, contiguous, then of their biases.
     parts
-        How many bfloat16 numbers make a number, 1 or 2.
+        How many bfloat16 numbers make a number, 1 to 3.
     passing
         Whether the next call of this thread may overwrite what is returned.
     """
@@ -125,11 +128,11 @@ def pack(
         *(tiles, parameters, where.table, parts, packed, biases),
         min_rows=_LEAST_COLUMNS,
     )
-    return Packed(widths, parts, packed, biases)
+    return Packed(widths, count, parts, packed, biases)
 
 
 def kept_memory(widths: tuple[int, ...], parts: int, n: int, count: int = 1) -> Bytes:
-    """Return memory for the inputs of all layers of ``count`` networks, for ``n`` rows.
+    """Return memory for the inputs of all layers of ``count`` packed networks, for ``n`` rows.
 
     It begins at a cache line. The array itself has to be held as long as they are needed, as
     :meth:`bgfast_kernels.network.recycling.Recycled.take` says.
@@ -149,22 +152,24 @@ def forward(
     x
         Inputs.
     activations
-        ``"relu"`` or ``"tanh"``, after every layer but the last, for every network.
+        For every network ``"relu"`` or ``"tanh"``, after all its layers but the last.
     kept
         :func:`kept_memory` for what :func:`backward` needs, if that is to come.
 
     Raises
     ------
     ValueError
-        If ``kept`` does not begin at a cache line.
+        If ``activations`` are not as many as networks, or ``kept`` is too small or does not begin
+        at a cache line.
     """
-    if kept is not None and kept.ctypes.data % 64:
+    where, count = layout(packed.widths, packed.parts), packed.n_networks
+    if kept is None:
+        _recycled.forget_idle()
+    elif kept.ctypes.data % 64:
         raise ValueError(
             "kept must begin at a cache line, as kept_memory does; this array does not"
         )
-    if kept is None:
-        _recycled.forget_idle()
-    where, count = layout(packed.widths, packed.parts), len(activations)
+    _check(where, count, activations, kept, x.n)
     out = np.empty((count, x.n, packed.widths[-1]), np.float32)
     parallel_rows(
         _forward,
@@ -217,8 +222,14 @@ def backward(
         As in the forward pass.
     more
         Whether to add to what is at ``grad_x``.
+
+    Raises
+    ------
+    ValueError
+        If ``activations`` are not as many as networks, or ``kept`` is too small.
     """
-    where, count = layout(widths, parts), len(activations)
+    where, count = layout(widths, parts), len(parameters)
+    _check(where, count, activations, kept, grad.n)
     packed = _lasting.take("backward", count * where.backward_bytes)
     tiles = columns(widths, count, TILES_IN)
     parallel_rows(
@@ -263,6 +274,15 @@ def backward(
         [grad_weights[a:b].reshape(shape) for (a, b, shape), _ in by_layer],
         [biases[a:b] for _, (a, b) in by_layer],
     )
+
+
+def _check(
+    where: Layout, count: int, activations: tuple[str, ...], kept: Bytes | None, n: int
+) -> None:
+    if len(activations) != count:
+        raise ValueError(f"activations must be one for each of {count} networks, got {activations}")
+    if kept is not None and len(kept) < n_blocks(n) * where.all_kept_tiles(count) * TILE:
+        raise ValueError(f"kept must be kept_memory for {n} rows of {count} networks, it is less")
 
 
 @functools.lru_cache

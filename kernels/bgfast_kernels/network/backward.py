@@ -32,8 +32,8 @@ Waiting = tuple[int, int, int, int, int, int, bool]
 made of them, where the gradients, and sums over their rows; how much further low parts of
 activations and of gradients are, and whether there are two tiles of columns; first 0: none wait."""
 
-_UNITS = 20
-_NOTHING, _SUMS = 4 * TILE, 4 * TILE + 2 * ROW
+_ROW_UNITS = 16
+_NOTHING, _SUMS = 6 * TILE, 6 * TILE + 2 * ROW
 
 
 @jit
@@ -86,8 +86,7 @@ def backward(
         empty if not wanted.
     """
     strip = 2 * groups * TILE
-    low = strip if parts == 2 else 0
-    space = memory.scratch(2 * parts * strip + 12 * TILE + 4 * ROW)
+    space = memory.scratch(2 * parts * strip + 14 * TILE + 4 * ROW)
     source = memory.address(space)
     target = source + parts * strip
     sums = target + parts * strip
@@ -111,30 +110,34 @@ def backward(
         row = table[last]
         sums_to = column_sums + 4 * row[BIAS]
         at = to + row[GRADIENT] * TILE
-        _given(given, stride, n, block, row[N_OUT], source, low, pairs, at, sums_to)
+        _given(given, stride, n, block, row[N_OUT], source, strip, parts, pairs, at, sums_to)
         activation, waiting = activations[k], none
         for layer in range(last, 0, -1):
             row, before = table[layer], table[layer - 1]
             tiles = row[TILES_IN]
             y, after = own + row[KEPT] * TILE, to + before[GRADIENT] * TILE
-            kept_low = tiles * TILE if low else 0  # that of the new gradients, too
+            next_kept = tiles * TILE  # that of the new gradients, too
             for t in range(0, tiles, 2):
                 two = t + 1 < tiles
-                _multiply(right, row, t, two, source, low, sums, activation, pairs, waiting)
+                _multiply(
+                    right, row, t, two, source, strip, parts, sums, activation, pairs, waiting
+                )
                 step = t * TILE
                 sums_to = column_sums + 4 * before[BIAS] + ROW * t
-                waiting = sums, y + step, target + step, after + step, sums_to, kept_low, two
+                waiting = sums, y + step, target + step, after + step, sums_to, next_kept, two
                 sums, other_sums = other_sums, sums
             source, target = target, source
         row = table[0]
         if len(grad_x):
             for t in range(row[TILES_IN]):
-                _multiply(right, row, t, False, source, low, sums, activation, pairs, waiting)
+                _multiply(
+                    right, row, t, False, source, strip, parts, sums, activation, pairs, waiting
+                )
                 waiting = none
                 at = memory.address(grad_x)
                 write_rows(sums, at, grad_x_stride, n, block, row[N_IN], t, more or k > 0)
         if waiting[0]:
-            _finish(0, _UNITS, activation, low, pairs, waiting)
+            _finish(0, _ROW_UNITS + 2 * parts, activation, strip, parts, pairs, waiting)
     amx.release()
     memory.keep(space)
 
@@ -147,14 +150,14 @@ def _given(
     block: int,
     n_out: int,
     target: int,
-    low: int,
+    strip: int,
+    parts: int,
     pairs: int,
     to: int,
     column_sums: int,
 ) -> None:
     """Write the given gradient as left factors of both products, and its sums over the rows."""
-    pairs_low = 2 * TILE if low else 0
-    gradients_low = (n_out + 15) // 16 * TILE if low else 0
+    next_kept = (n_out + 15) // 16 * TILE
     for g in range((n_out + 31) // 32):
         left = right = memory.fill(0)
         for r in range(16):
@@ -164,11 +167,16 @@ def _given(
             c = rows_of(grad, stride, n, row + 16, 32 * g, n_out)
             d = rows_of(grad, stride, n, row + 16, 32 * g + 16, n_out)
             there = target + 2 * g * TILE + ROW * r
-            pack_rows(store, there, low, pairs + ROW * r, pairs_low, True, a, b, c, d)
+            at = pairs + ROW * r
+            pack_rows(store, there, strip, at, 2 * TILE, parts, True, a, b, c, d)
             left, right = left + (a + c), right + (b + d)
         two = 32 * g + 16 < n_out
         after = to + 2 * g * TILE
-        _keep(pairs, pairs_low, after, gradients_low, two)
+        for part in range(parts):
+            memory.transpose_tile(pairs + 2 * part * TILE, after + part * next_kept)
+            if two:
+                at = pairs + (2 * part + 1) * TILE
+                memory.transpose_tile(at, after + part * next_kept + TILE)
         _keep_sums(column_sums + 2 * g * ROW, two, left, right)
 
 
@@ -179,54 +187,69 @@ def _multiply(
     t: int,
     two: bool,
     source: int,
-    low: int,
+    strip: int,
+    parts: int,
     sums: int,
     activation: int,
     pairs: int,
     waiting: Waiting,
 ) -> None:
-    """Write the sums of one or two tiles of columns, and finish meanwhile those that wait."""
-    groups, parts = row[GROUPS_OUT], 2 if low else 1
+    """Write the sums of one or two tiles of columns, and finish meanwhile those that wait.
+
+    Their rows are finished before the last group is fetched, of which they may be columns. What
+    else there is to do for them, no product with weights needs.
+    """
+    groups = row[GROUPS_OUT]
     right = weights + row[BACKWARD] + t * groups * parts * TILE
-    phases = 3 if low and two else 1
-    at_once = -(-16 // max(1, (groups - 1) * phases))
-    done = 0 if waiting[0] else _UNITS
+    phases = products.n_phases(two, parts)
+    units, at_once = _ROW_UNITS + 2 * parts, _ROW_UNITS
+    done = 0 if waiting[0] else units
+    if groups > 1:
+        at_once = -(-_ROW_UNITS // ((groups - 1) * phases))
+    elif done < _ROW_UNITS:
+        _finish(0, _ROW_UNITS, activation, strip, parts, pairs, waiting)
+        done = _ROW_UNITS
     products.begin(two, pairs + _NOTHING)
     for g in range(groups):
-        if g == groups - 1 and done < 16:
-            _finish(done, 16, activation, low, pairs, waiting)
-            done = 16
         for phase in range(phases):
-            products.fetch(two, source, low, right, groups, parts, g, phase)
-            if done < _UNITS:
-                _finish(done, min(done + at_once, _UNITS), activation, low, pairs, waiting)
-                done += at_once
-            products.add(two, source, low, right, parts, g)
+            products.fetch(two, source, strip, right, groups, parts, g, phase)
+            if done < units:
+                until = min(done + at_once, units)
+                _finish(done, until, activation, strip, parts, pairs, waiting)
+                done = until
+            products.add(two, source, strip, parts, right, parts, g)
     products.end(sums)
-    if done < _UNITS:
-        _finish(done, _UNITS, activation, low, pairs, waiting)
+    if done < units:
+        _finish(done, units, activation, strip, parts, pairs, waiting)
 
 
 @jit(forceinline=True)  # type: ignore[untyped-decorator]
-def _finish(first: int, last: int, activation: int, low: int, pairs: int, waiting: Waiting) -> None:
+def _finish(
+    first: int,
+    last: int,
+    activation: int,
+    strip: int,
+    parts: int,
+    pairs: int,
+    waiting: Waiting,
+) -> None:
     """Do some of the units of what makes gradients of sums: a row each, then a tile each.
 
     Parameters
     ----------
     first, last
         Units.
-    activation, low
+    activation, strip, parts
         As above.
     pairs
-        Memory for four tiles, the same for all units.
+        Memory for six tiles, the same for all units.
     waiting
         What waits.
     """
-    sums, y, target, to, column_sums, kept_low, two = waiting
-    pairs_low = 2 * TILE if low else 0
+    sums, y, target, to, column_sums, next_kept, two = waiting
     next_tile = TILE if two else 0
     row_sums = pairs + _SUMS
-    for unit in range(first, min(last, 16)):
+    for unit in range(first, min(last, _ROW_UNITS)):
         r = unit * ROW
         a = memory.load(sums + r)
         b = memory.load(sums + TILE + r)
@@ -234,46 +257,30 @@ def _finish(first: int, last: int, activation: int, low: int, pairs: int, waitin
         d = memory.load(sums + 3 * TILE + r)
         at = y + r
         above, below = low_halves(at), high_halves(at)
-        if low:
-            above, below = above + low_halves(at + kept_low), below + high_halves(at + kept_low)
+        next_above, next_below = low_halves(at + next_tile), high_halves(at + next_tile)
+        for part in range(1, parts):
+            low = at + part * next_kept
+            above, below = above + low_halves(low), below + high_halves(low)
+            low += next_tile
+            next_above, next_below = next_above + low_halves(low), next_below + high_halves(low)
+        for part in range(parts):  # activations come from far away
+            memory.prefetch(at + part * next_kept + 2 * TILE)
+            memory.prefetch(at + part * next_kept + 3 * TILE)
         a, c = a * derivative(activation, above), c * derivative(activation, below)
-        for ahead in (2 * TILE, 3 * TILE):
-            memory.prefetch(at + ahead)
-            if low:
-                memory.prefetch(at + ahead + kept_low)
-        at += next_tile
-        above, below = low_halves(at), high_halves(at)
-        if low:
-            above, below = above + low_halves(at + kept_low), below + high_halves(at + kept_low)
-        b, d = b * derivative(activation, above), d * derivative(activation, below)
-        pack_rows(store, target + r, low, pairs + r, pairs_low, True, a, b, c, d)
+        b, d = b * derivative(activation, next_above), d * derivative(activation, next_below)
+        pack_rows(store, target + r, strip, pairs + r, 2 * TILE, parts, True, a, b, c, d)
         left, right = a + c, b + d
         if unit > 0:
             left, right = left + memory.load(row_sums), right + memory.load(row_sums + ROW)
         memory.store(row_sums, left)
         memory.store(row_sums + ROW, right)
-    for unit in range(max(first, 16), last):
-        if unit == 16:
+    for unit in range(max(first, _ROW_UNITS), last):
+        if unit == _ROW_UNITS:
             _keep_sums(column_sums, two, memory.load(row_sums), memory.load(row_sums + ROW))
-            memory.transpose_tile(pairs, to)
-        elif unit == 17 and two:
-            memory.transpose_tile(pairs + TILE, to + TILE)
-        elif unit == 18 and low:
-            memory.transpose_tile(pairs + 2 * TILE, to + kept_low)
-        elif unit == 19 and low and two:
-            memory.transpose_tile(pairs + 3 * TILE, to + kept_low + TILE)
-
-
-@jit
-def _keep(pairs: int, pairs_low: int, to: int, low: int, two: bool) -> None:
-    """Write one or two tiles of gradients, transposed."""
-    memory.transpose_tile(pairs, to)
-    if low:
-        memory.transpose_tile(pairs + pairs_low, to + low)
-    if two:
-        memory.transpose_tile(pairs + TILE, to + TILE)
-        if low:
-            memory.transpose_tile(pairs + pairs_low + TILE, to + low + TILE)
+        tile = unit - _ROW_UNITS
+        part, side = tile // 2, tile % 2
+        if side == 0 or two:
+            memory.transpose_tile(pairs + tile * TILE, to + part * next_kept + side * TILE)
 
 
 @jit(inline="always")  # type: ignore[untyped-decorator]

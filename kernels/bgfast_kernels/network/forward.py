@@ -28,7 +28,7 @@ from bgfast_kernels.network.products import write_rows
 Row = NDArray[np.int64]
 Waiting = tuple[int, int, int, int, bool]
 """Where sums are, where left factors of them go, where they are kept and how much further their
-low parts, and whether they have two tiles of columns; first 0: none wait."""
+next parts, and whether they have two tiles of columns; first 0: none wait."""
 
 
 @jit
@@ -69,7 +69,6 @@ def forward(
         Inputs of all layers, for the backward pass; empty if there is none.
     """
     strip = 2 * groups * TILE
-    low = strip if parts == 2 else 0
     space = memory.scratch(3 * parts * strip + 8 * TILE)
     inputs = memory.address(space)
     sums = inputs + 3 * parts * strip
@@ -82,7 +81,7 @@ def forward(
     amx.configure(memory.address(configuration))
     for block in range(start, stop):
         at = memory.address(kept) + block * block_tiles * TILE if len(kept) else 0
-        _inputs(memory.address(x), stride, n, block, table[0, N_IN], inputs, low, at)
+        _inputs(memory.address(x), stride, n, block, table[0, N_IN], inputs, strip, parts, at)
         for k in range(count):
             right = memory.address(weights) + k * (len(weights) // count)
             offsets = memory.address(biases) + 4 * k * (len(biases) // count)
@@ -93,18 +92,21 @@ def forward(
                 tiles = row[TILES_OUT]
                 target = inputs + (1 + layer % 2) * parts * strip
                 after = own + table[layer + 1, KEPT] * TILE if at else 0
-                kept_low = tiles * TILE if low else 0
                 for t in range(0, tiles, 2):
                     two = t + 1 < tiles
-                    _multiply(right, offsets, row, t, two, source, low, sums, activation, waiting)
+                    _multiply(
+                        right, offsets, row, t, two, source, strip, parts, sums, activation, waiting
+                    )
                     there = after + t * TILE if at else 0
-                    waiting = sums, target + t * TILE, there, kept_low, two
+                    waiting = sums, target + t * TILE, there, tiles * TILE, two
                     sums, other_sums = other_sums, sums
                 source = target
             row = table[last]
             to = memory.address(out) + 4 * k * n * row[N_OUT]
             for t in range(row[TILES_OUT]):
-                _multiply(right, offsets, row, t, False, source, low, sums, activation, waiting)
+                _multiply(
+                    right, offsets, row, t, False, source, strip, parts, sums, activation, waiting
+                )
                 waiting = none
                 write_rows(sums, to, row[N_OUT], n, block, row[N_OUT], t, False)
     amx.release()
@@ -113,10 +115,10 @@ def forward(
 
 @jit
 def _inputs(
-    x: int, stride: int, n: int, block: int, n_in: int, target: int, low: int, at: int
+    x: int, stride: int, n: int, block: int, n_in: int, target: int, strip: int, parts: int, at: int
 ) -> None:
     """Write the inputs of a block as left factors, and keep them from ``at`` on, if not 0."""
-    kept_low = (n_in + 15) // 16 * TILE if low else 0
+    next_kept = (n_in + 15) // 16 * TILE
     for g in range((n_in + 31) // 32):
         two = 32 * g + 16 < n_in
         for r in range(16):
@@ -126,7 +128,8 @@ def _inputs(
             c = rows_of(x, stride, n, row + 16, 32 * g, n_in)
             d = rows_of(x, stride, n, row + 16, 32 * g + 16, n_in)
             there = at + offset if at else 0
-            pack_rows(stream, target + offset, low, there, kept_low, two, a, b, c, d)
+            to = target + offset
+            pack_rows(stream, to, strip, there, next_kept, parts, two, a, b, c, d)
 
 
 @jit
@@ -137,32 +140,34 @@ def _multiply(
     t: int,
     two: bool,
     source: int,
-    low: int,
+    strip: int,
+    parts: int,
     sums: int,
     activation: int,
     waiting: Waiting,
 ) -> None:
     """Write the sums of one or two tiles of columns, and finish meanwhile those that wait.
 
-    The matrix unit works while the vector units do. Sums that wait are finished before the last
-    group is needed: they may be columns of this very source.
+    The matrix unit works while the vector units do. Sums that wait may be the last columns of this
+    very source, so they are finished before its last group is fetched.
     """
-    groups, parts = row[GROUPS_IN], row[PARTS]
-    right = weights + row[FORWARD] + t * groups * parts * TILE
+    groups, parts_right = row[GROUPS_IN], row[PARTS]
+    right = weights + row[FORWARD] + t * groups * parts_right * TILE
     products.begin(two, biases + 4 * row[BIAS] + ROW * t)
-    phases = 3 if low and two else 1
-    at_once = -(-16 // max(1, (groups - 1) * phases))
-    done = 0 if waiting[0] else 16
+    phases = products.n_phases(two, parts)
+    done, at_once = 0 if waiting[0] else 16, 16
+    if groups > 1:
+        at_once = -(-16 // ((groups - 1) * phases))
+    elif done < 16:
+        _finish(0, 16, activation, strip, parts, *waiting)
+        done = 16
     for g in range(groups):
-        if g == groups - 1 and done < 16:
-            _finish(done, 16, activation, low, *waiting)
-            done = 16
         for phase in range(phases):
-            products.fetch(two, source, low, right, groups, parts, g, phase)
+            products.fetch(two, source, strip, right, groups, parts_right, g, phase)
             if done < 16:
-                _finish(done, min(done + at_once, 16), activation, low, *waiting)
+                _finish(done, min(done + at_once, 16), activation, strip, parts, *waiting)
                 done += at_once
-            products.add(two, source, low, right, parts, g)
+            products.add(two, source, strip, parts, right, parts_right, g)
     products.end(sums)
 
 
@@ -171,19 +176,19 @@ def _finish(
     first: int,
     last: int,
     activation: int,
-    low: int,
+    strip: int,
+    parts: int,
     sums: int,
     target: int,
     at: int,
-    kept_low: int,
+    next_kept: int,
     two: bool,
 ) -> None:
     """Activate rows of sums, to the left factors at ``target``; keep them at ``at``, if not 0."""
-    exact = low != 0
     for r in range(first * ROW, last * ROW, ROW):
-        a = activated(activation, exact, memory.load(sums + r))
-        b = activated(activation, exact, memory.load(sums + TILE + r))
-        c = activated(activation, exact, memory.load(sums + 2 * TILE + r))
-        d = activated(activation, exact, memory.load(sums + 3 * TILE + r))
+        a = activated(activation, parts, memory.load(sums + r))
+        b = activated(activation, parts, memory.load(sums + TILE + r))
+        c = activated(activation, parts, memory.load(sums + 2 * TILE + r))
+        d = activated(activation, parts, memory.load(sums + 3 * TILE + r))
         there = at + r if at else 0
-        pack_rows(stream, target + r, low, there, kept_low, two, a, b, c, d)
+        pack_rows(stream, target + r, strip, there, next_kept, parts, two, a, b, c, d)

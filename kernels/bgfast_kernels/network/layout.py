@@ -4,7 +4,8 @@ Rows (samples) are worked on 32 at a time, a block; columns of an input in group
 product of tiles sums up), columns of a result 16 at a time (the width of a tile). Numbers that are
 missing at the ends are zeros.
 
-A number is one bfloat16 number, or the sum of a high and a low one: it has one or two parts.
+A number is the sum of one, two or three bfloat16 numbers, its parts, each of the digits that those
+before leave over.
 
 Left factors (activations, gradients of a block)
     ``[part, group, half of the rows]``: row r of a tile holds 16 words, word j the columns 2 j and
@@ -13,8 +14,9 @@ Right factors (weights)
     ``[columns of the result, group, part]``: row j of a tile holds, for 16 results, the inputs
     2 j and 2 j + 1 of the group.
 Kept activations and gradients, for the gradients of the weights
-    ``[block, layer, part, columns]``: row r of a tile holds, for 16 columns, the rows r and r + 16
-    of the block; those of gradients are transposed, as they are left factors.
+    ``[block, network, layer, part, columns]``, before the first network of a block the inputs of
+    all: row r of a tile holds, for 16 columns, the rows r and r + 16 of the block; those of
+    gradients are transposed, as they are left factors.
 """
 
 from __future__ import annotations

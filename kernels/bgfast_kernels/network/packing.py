@@ -121,9 +121,10 @@ def pack_backward(
 def pack_rows(
     write: Any,
     to: int,
-    low: int,
+    next_part: int,
     at: int,
-    paired_low: int,
+    next_pairs: int,
+    parts: int,
     two: bool,
     a: Any,
     b: Any,
@@ -136,31 +137,35 @@ def pack_rows(
     ----------
     write
         How to write the tiles at ``at``.
-    to, low
-        Where row r of the left factors is to be, and how much further its low parts; 0 for none.
-    at, paired_low
+    to, next_part
+        Where row r of the left factors is to be, and how much further that of the next part.
+    at, next_pairs
         The same for the tiles of words (row r, row r + 16); ``at`` = 0 for none.
+    parts
+        How many parts there are.
     two
         Whether there is a second tile of columns among these.
     a, b, c, d
         Columns 0-15 of row r, 16-31 of row r, 0-15 of row r + 16, 16-31 of row r + 16.
     """
     upper, lower = halves.rounded(a, b), halves.rounded(c, d)
+    _write_part(write, to, at, two, upper, lower)
+    for part in range(1, parts):
+        a, b = a - halves.first(upper), b - halves.second(upper)
+        c, d = c - halves.first(lower), d - halves.second(lower)
+        upper, lower = halves.rounded(a, b), halves.rounded(c, d)
+        there = at + part * next_pairs if at else 0
+        _write_part(write, to + part * next_part, there, two, upper, lower)
+
+
+@jit(inline="always")  # type: ignore[untyped-decorator]
+def _write_part(write: Any, to: int, at: int, two: bool, upper: Any, lower: Any) -> None:
     halves.store(to, upper)
     halves.store(to + TILE, lower)
     if at:
         write(at, halves.first_paired(upper, lower))
         if two:
             write(at + TILE, halves.second_paired(upper, lower))
-    if low:
-        upper = halves.rounded(a - halves.first(upper), b - halves.second(upper))
-        lower = halves.rounded(c - halves.first(lower), d - halves.second(lower))
-        halves.store(to + low, upper)
-        halves.store(to + low + TILE, lower)
-        if at:
-            write(at + paired_low, halves.first_paired(upper, lower))
-            if two:
-                write(at + paired_low + TILE, halves.second_paired(upper, lower))
 
 
 @jit(inline="always")  # type: ignore[untyped-decorator]

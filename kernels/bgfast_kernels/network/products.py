@@ -21,9 +21,15 @@ def begin(two: bool, offsets: int) -> None:
         amx.zero(3)
 
 
+@jit
+def n_phases(two: bool, parts: int) -> int:
+    """Return in how many phases the products of a group are added."""
+    return parts * (parts + 1) // 2 if two else 1
+
+
 @jit(forceinline=True)  # type: ignore[untyped-decorator]
 def fetch(
-    two: bool, left: int, low: int, right: int, groups: int, parts: int, g: int, phase: int
+    two: bool, left: int, next_part: int, right: int, groups: int, parts: int, g: int, phase: int
 ) -> None:
     """Load what :func:`add` multiplies next; what comes in between gives it time to arrive.
 
@@ -31,16 +37,16 @@ def fetch(
     ----------
     two
         Whether there are two tiles of columns.
-    left, low
-        Where the left factor begins, and how much further its low part; 0 without one.
+    left, next_part
+        Where the left factor begins, and how much further its next part.
     right, groups, parts
-        Where the first tile of columns of the right factor begins, its groups, and its parts: as
-        many as the left factor, or three for one tile of columns beside a left factor of one part.
+        Where the first tile of columns of the right factor begins, its groups, and its parts.
     g
         The group.
     phase
-        0 with one tile of columns, or one part. Else 0, 1, 2 one after the other: the product of
-        two high parts, or of a high and a low one; that of two low parts is left out.
+        One after the other they take in, of n parts, those products whose numbers add up to at
+        most n + 1: (1, 1); (1, 2), (1, 1), (2, 1); or (1, 3), (1, 2), (2, 2), (2, 1), (3, 1),
+        (1, 1). The others are below the last digit.
     """
     left += 2 * g * TILE
     right += g * parts * TILE
@@ -48,43 +54,48 @@ def fetch(
         amx.load(4, left, ROW)
         amx.load(5, left + TILE, ROW)
         amx.stream(6, right + (parts - 1) * TILE, ROW)
-        return
-    next_right = right + groups * parts * TILE
-    if phase == 0:
+    elif phase == 0:
+        right += (parts - 1) * TILE
         amx.load(4, left, ROW)
-        amx.stream(6, right + (parts - 1) * TILE, ROW)
-        amx.stream(7, next_right + (parts - 1) * TILE, ROW)
-        amx.load(5, left + TILE, ROW)
-    elif phase == 1:
         amx.stream(6, right, ROW)
-        amx.stream(7, next_right, ROW)
+        amx.stream(7, right + groups * parts * TILE, ROW)
+        amx.load(5, left + TILE, ROW)
+    elif phase == 1 or phase == 3:
+        right += (parts - 1 - (phase + 1) // 2) * TILE
+        amx.stream(6, right, ROW)
+        amx.stream(7, right + groups * parts * TILE, ROW)
     else:
-        amx.load(4, left + low, ROW)
-        amx.load(5, left + low + TILE, ROW)
+        left += (phase // 2 if phase < 5 else 0) * next_part
+        amx.load(4, left, ROW)
+        amx.load(5, left + TILE, ROW)
 
 
 @jit(forceinline=True)  # type: ignore[untyped-decorator]
-def add(two: bool, left: int, low: int, right: int, parts: int, g: int) -> None:
-    """Add to the sums the products of what was fetched."""
+def add(
+    two: bool, left: int, next_part: int, parts_left: int, right: int, parts: int, g: int
+) -> None:
+    """Add to the sums the products of what was fetched.
+
+    With one tile of columns that is a whole group, whose right factor may have more parts.
+    """
     if two:
         amx.multiply(0, 4, 6)
         amx.multiply(1, 4, 7)
         amx.multiply(2, 5, 6)
         amx.multiply(3, 5, 7)
         return
-    amx.multiply(0, 4, 6)
-    amx.multiply(2, 5, 6)
     left += 2 * g * TILE
     right += g * parts * TILE
-    for part in range(parts - 2, -1, -1):
-        amx.stream(6, right + part * TILE, ROW)
-        amx.multiply(0, 4, 6)
-        amx.multiply(2, 5, 6)
-    if low:
-        amx.load(4, left + low, ROW)
-        amx.load(5, left + low + TILE, ROW)
-        amx.multiply(0, 4, 6)
-        amx.multiply(2, 5, 6)
+    amx.multiply(0, 4, 6)
+    amx.multiply(2, 5, 6)
+    for part in range(parts_left):
+        if part > 0:
+            amx.load(4, left + part * next_part, ROW)
+            amx.load(5, left + part * next_part + TILE, ROW)
+        for other in range(parts - 1 - max(part, 1), -1, -1):
+            amx.stream(6, right + other * TILE, ROW)
+            amx.multiply(0, 4, 6)
+            amx.multiply(2, 5, 6)
 
 
 @jit(forceinline=True)  # type: ignore[untyped-decorator]

@@ -87,7 +87,7 @@ def weight_gradients(
     right_step = (input_tiles + count * kept_tiles) * TILE
     left_step = count * gradient_tiles * TILE
     left, right = memory.address(gradients), memory.address(kept) + origin * right_step
-    together = _BLOCKS_TOGETHER // parts
+    together = 8 if parts == 1 else 4
     amx.configure(memory.address(configuration))
     for first in range(0, n_blocks, together):
         sums = memory.address(space)
@@ -158,12 +158,28 @@ def _add_products(
     for _ in range(n_blocks):
         amx.load(4, left, ROW)
         amx.load(5, left + next_left, ROW)
-        if parts == 2:
+        if parts == 3:
+            low = right + 2 * right_low
+            amx.load(6, low, ROW)
+            amx.multiply(0, 4, 6)
+            amx.multiply(2, 5, 6)
+            amx.load(7, low + next_right, ROW)
+            amx.multiply(1, 4, 7)
+            amx.multiply(3, 5, 7)
+        if parts >= 2:
             amx.load(6, right + right_low, ROW)
             amx.multiply(0, 4, 6)
             amx.multiply(2, 5, 6)
             amx.load(7, right + right_low + next_right, ROW)
             amx.multiply(1, 4, 7)
+            amx.multiply(3, 5, 7)
+        if parts == 3:
+            low = left + left_low
+            amx.load(4, low, ROW)
+            amx.multiply(0, 4, 6)
+            amx.multiply(1, 4, 7)
+            amx.load(5, low + next_left, ROW)
+            amx.multiply(2, 5, 6)
             amx.multiply(3, 5, 7)
         amx.load(6, right, ROW)
         amx.multiply(0, 4, 6)
@@ -171,6 +187,20 @@ def _add_products(
         amx.load(7, right + next_right, ROW)
         amx.multiply(1, 4, 7)
         amx.multiply(3, 5, 7)
+        if parts == 3:
+            low = left + 2 * left_low
+            amx.load(4, low, ROW)
+            amx.multiply(0, 4, 6)
+            amx.multiply(1, 4, 7)
+            amx.load(5, low + next_left, ROW)
+            amx.multiply(2, 5, 6)
+            amx.multiply(3, 5, 7)
+            amx.load(4, left, ROW)
+            amx.multiply(0, 4, 6)
+            amx.multiply(1, 4, 7)
+            amx.load(5, left + next_left, ROW)
+            amx.multiply(2, 5, 6)
+            amx.multiply(3, 5, 7)
         if parts == 2:
             amx.load(4, left + left_low, ROW)
             amx.multiply(0, 4, 6)
