@@ -168,7 +168,7 @@ class _Run:
         here, other = _columns(self.value, halves[step]), halves[1 - step]
         out = network.forward(packed, _inputs(self.value, other), block.activations, kept)
         raw_s, t = _rows_of_each(out)
-        logdet = affine.Rows(self.logdet.data_ptr(), 1)
+        logdet = self.logdet.data_ptr(), 1
         shape = affine.Shape(out.shape[1], out.shape[2], affine.FLOAT32)
         more = step != self.order[0]
         affine.affine_coupling(shape, here, raw_s, t, here, logdet, self.inverse, more=more)
@@ -206,7 +206,7 @@ class _Coupling(torch.autograd.Function):
             return grads[0], None, None, *grads[1:]
         grad = in_memory(grad).clone(memory_format=torch.contiguous_format)
         grad_logdet = in_memory(grad_logdet)
-        by_logdet = affine.Rows(grad_logdet.data_ptr(), grad_logdet.stride(0))
+        by_logdet = grad_logdet.data_ptr(), grad_logdet.stride(0)
         value = rows_of(value)
         halves, order = block.halves(value.shape[1]), _order(ctx.inverse)
         found: list[Tensor | None] = [None] * len(parameters)
@@ -298,7 +298,7 @@ def _addresses(networks: Sequence[Sequence[Tensor]]) -> NDArray[np.int64]:
 
 def _columns(rows: Tensor, columns: slice) -> affine.Rows:
     """Return where columns of ``rows[n, dim]`` lie: they have to stay alive as long."""
-    return affine.Rows(rows.data_ptr() + 4 * columns.start, rows.stride(0))
+    return rows.data_ptr() + 4 * columns.start, rows.stride(0)
 
 
 def _inputs(rows: Tensor, columns: slice) -> network.Rows:
@@ -308,4 +308,4 @@ def _inputs(rows: Tensor, columns: slice) -> network.Rows:
 
 def _rows_of_each(arrays: NDArray[np.float32]) -> tuple[affine.Rows, affine.Rows]:
     first, width = arrays.ctypes.data, arrays.shape[2]
-    return affine.Rows(first, width), affine.Rows(first + arrays.nbytes // 2, width)
+    return (first, width), (first + arrays.nbytes // 2, width)

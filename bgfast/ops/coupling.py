@@ -213,7 +213,7 @@ def _shape(x: Tensor, alike: Sequence[Tensor], by_row: Tensor) -> affine.Shape:
 
 def _place(rows: Tensor) -> affine.Rows:
     """Return where they lie: they have to stay alive as long as that is used."""
-    return affine.Rows(rows.data_ptr(), rows.stride(0))
+    return rows.data_ptr(), rows.stride(0)
 
 
 def _new_rows(x: Tensor) -> Tensor:
@@ -224,22 +224,19 @@ def _new_rows(x: Tensor) -> Tensor:
 def _affine_cpu(x: Tensor, raw_s: Tensor, t: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
     y, logdet = _new_rows(x), x.new_empty(x.shape[:-1])
     shape = _shape(x, (raw_s, t), logdet)
-    x, raw_s, t, result = rows_of(x), rows_of(raw_s), rows_of(t), rows_of(y)
-    by_row = affine.Rows(logdet.data_ptr(), 1)
-    affine.affine_coupling(
-        shape, _place(x), _place(raw_s), _place(t), _place(result), by_row, inverse
-    )
+    x, raw_s, t = rows_of(x), rows_of(raw_s), rows_of(t)
+    result, by_row = (y.data_ptr(), shape.m), (logdet.data_ptr(), 1)
+    affine.affine_coupling(shape, _place(x), _place(raw_s), _place(t), result, by_row, inverse)
     return y, logdet
 
 
 def _affine_grad_cpu(
     x: Tensor, raw_s: Tensor, t: Tensor, grad_y: Tensor, grad_logdet: Tensor, inverse: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    gradients = _new_rows(x), _new_rows(x), _new_rows(x)
+    grad_x, grad_raw_s, grad_t = _new_rows(x), _new_rows(x), _new_rows(x)
     shape = _shape(x, (raw_s, t, grad_y), grad_logdet)
     x, raw_s, t, grad_y = rows_of(x), rows_of(raw_s), rows_of(t), rows_of(grad_y)
     grad_logdet = in_memory(grad_logdet).reshape(-1)
-    grad_x, grad_raw_s, grad_t = (rows_of(gradient) for gradient in gradients)
     affine.affine_coupling_grad(
         shape,
         _place(x),
@@ -247,12 +244,12 @@ def _affine_grad_cpu(
         _place(t),
         _place(grad_y),
         _place(grad_logdet),
-        _place(grad_x),
-        _place(grad_raw_s),
-        _place(grad_t),
+        (grad_x.data_ptr(), shape.m),
+        (grad_raw_s.data_ptr(), shape.m),
+        (grad_t.data_ptr(), shape.m),
         inverse,
     )
-    return gradients
+    return grad_x, grad_raw_s, grad_t
 
 
 def _affine_fake(x: Tensor, raw_s: Tensor, t: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:

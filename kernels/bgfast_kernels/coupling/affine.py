@@ -36,11 +36,8 @@ SATURATED = 20.0
 _LEAST_NUMBERS = 2**14
 
 
-class Rows(NamedTuple):
-    """Rows of numbers: the address of the first, and how many numbers further each next one is."""
-
-    address: int
-    stride: int
+Rows = tuple[int, int]
+"""Rows of numbers: the address of the first, and how many numbers further each next one is."""
 
 
 class Shape(NamedTuple):
