@@ -202,21 +202,21 @@ def _multiply(
     groups = row[GROUPS_OUT]
     right = weights + row[BACKWARD] + t * groups * parts * TILE
     phases = products.n_phases(two, parts)
-    units, at_once = _ROW_UNITS + 2 * parts, _ROW_UNITS
-    done = 0 if waiting[0] else units
-    if groups > 1:
-        at_once = -(-_ROW_UNITS // ((groups - 1) * phases))
-    elif done < _ROW_UNITS:
+    units = _ROW_UNITS + 2 * parts
+    at_once, every = products.cadence(_ROW_UNITS, (groups - 1) * phases)
+    done, turn = 0 if waiting[0] else units, 0
+    if groups == 1 and done < _ROW_UNITS:
         _finish(0, _ROW_UNITS, activation, strip, parts, pairs, waiting)
         done = _ROW_UNITS
     products.begin(two, pairs + _NOTHING)
     for g in range(groups):
         for phase in range(phases):
             products.fetch(two, source, strip, right, groups, parts, g, phase)
-            if done < units:
+            if done < units and turn == 0:
                 until = min(done + at_once, units)
                 _finish(done, until, activation, strip, parts, pairs, waiting)
                 done = until
+            turn = turn + 1 if turn + 1 < every else 0
             products.add(two, source, strip, parts, right, parts, g)
     products.end(sums)
     if done < units:

@@ -155,18 +155,18 @@ def _multiply(
     right = weights + row[FORWARD] + t * groups * parts_right * TILE
     products.begin(two, biases + 4 * row[BIAS] + ROW * t)
     phases = products.n_phases(two, parts)
-    done, at_once = 0 if waiting[0] else 16, 16
-    if groups > 1:
-        at_once = -(-16 // ((groups - 1) * phases))
-    elif done < 16:
+    at_once, every = products.cadence(16, (groups - 1) * phases)
+    done, turn = 0 if waiting[0] else 16, 0
+    if groups == 1 and done < 16:
         _finish(0, 16, activation, strip, parts, *waiting)
         done = 16
     for g in range(groups):
         for phase in range(phases):
             products.fetch(two, source, strip, right, groups, parts_right, g, phase)
-            if done < 16:
+            if done < 16 and turn == 0:
                 _finish(done, min(done + at_once, 16), activation, strip, parts, *waiting)
                 done += at_once
+            turn = turn + 1 if turn + 1 < every else 0
             products.add(two, source, strip, parts, right, parts_right, g)
     products.end(sums)
 

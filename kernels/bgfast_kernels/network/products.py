@@ -27,6 +27,16 @@ def n_phases(two: bool, parts: int) -> int:
     return parts * (parts + 1) // 2 if two else 1
 
 
+@jit
+def cadence(units: int, phases: int) -> tuple[int, int]:
+    """Return how many units of other work to do at a time, and every how many phases.
+
+    So that all are done after ``phases`` of them, evenly; of no phases nothing is said.
+    """
+    at_once = -(-units // max(1, phases))
+    return at_once, max(1, phases // units)
+
+
 @jit(forceinline=True)  # type: ignore[untyped-decorator]
 def fetch(
     two: bool, left: int, next_part: int, right: int, groups: int, parts: int, g: int, phase: int
