@@ -21,7 +21,8 @@ from torch import Tensor
 
 from bgfast.flows.base import Flow
 from bgfast.flows.conditioner import Conditioner
-from bgfast.flows.coupling_tiles import couple, tiled_block
+from bgfast.flows.coupling_block import tiled_block
+from bgfast.flows.coupling_tiles import couple
 from bgfast.flows.execution import Precision
 from bgfast.flows.registry import LayerSettings, register
 from bgfast.ops import affine_coupling

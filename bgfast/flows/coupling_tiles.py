@@ -9,115 +9,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from bgfast_kernels import network
 from bgfast_kernels.coupling import affine
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from bgfast.flows.conditioner import Conditioner
+from bgfast.flows.coupling_block import Block
 from bgfast.flows.dense_bfloat16 import reference_dense
 from bgfast.flows.dense_plain import traced_gradients
-from bgfast.flows.dense_tiles import PARTS, networks_serve, tiles_pay
+from bgfast.flows.dense_tiles import PARTS
 from bgfast.flows.execution import Precision, packed_weights, prepared_weights
 from bgfast.ops.coupling_reference import reference_affine_coupling
 from bgfast.ops.library import in_memory, rows_of
-
-
-class Block(NamedTuple):
-    """What a block is made of.
-
-    Parameters
-    ----------
-    n_first
-        Size of the first half.
-    activations
-        Of log-scale and shift networks.
-    precision
-        Of all networks.
-    n_layers
-        Of every network.
-    parameters
-        Weights, then biases, of log-scale and shift of the first half, then of the second.
-    """
-
-    n_first: int
-    activations: tuple[str, str]
-    precision: Precision
-    n_layers: int
-    parameters: Sequence[Tensor]
-
-    def halves(self, dim: int) -> tuple[slice, slice]:
-        """Return the columns of both halves."""
-        return slice(0, self.n_first), slice(self.n_first, dim)
-
-    def place(self, step: int) -> slice:
-        """Return where the parameters of the two networks are that change half ``step``."""
-        both = 4 * self.n_layers
-        return slice(step * both, (step + 1) * both)
-
-    def networks(self, step: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """Return the parameters of these two networks."""
-        both, one = self.parameters[self.place(step)], 2 * self.n_layers
-        return both[:one], both[one:]
-
-
-def tiled_block(value: Tensor, n_first: int, networks: Sequence[Conditioner]) -> Block | None:
-    """Return the block that :func:`couple` takes, or ``None`` if its parts serve better.
-
-    So they do without a matrix unit, with few rows or narrow networks in "full", and where a
-    network is not just what it is built as.
-
-    Parameters
-    ----------
-    value
-        An ordinary CPU tensor, ``[n, dim]``.
-    n_first
-        Size of the first half.
-    networks
-        Log-scale and shift of the first half, then of the second.
-    """
-    if not all(map(_is_plain, networks)):
-        return None
-    (precision, *others) = (each.precision for each in networks)
-    if prepared_weights() is not None:
-        if torch.is_grad_enabled():
-            return None  # each network refuses it, and says why
-        precision, others = "bfloat16", []
-    first, second = ((a.activation, b.activation) for a, b in (networks[:2], networks[2:]))
-    if first != second or not {"tanh", "relu"}.issuperset(first) or {*others} - {precision}:
-        return None
-    lists = [each.parameter_lists() for each in networks]
-    if value.dtype != torch.float32 or not tiles_pay(precision, len(value), lists[0][0]):
-        return None
-    n_second, n_layers = value.shape[1] - n_first, len(lists[0][0])
-    for (weights, biases), twin, n_in, n_out in zip(
-        lists,
-        (lists[1], lists[0], lists[3], lists[2]),
-        (n_second, n_second, n_first, n_first),
-        (n_first, n_first, n_second, n_second),
-        strict=True,
-    ):
-        fits = len(weights) == n_layers and weights[-1].shape[0] == n_out
-        alike = [w.shape for w in weights] == [w.shape for w in twin[0]]
-        if not (fits and alike and networks_serve(n_in, value.device, weights, biases)):
-            return None
-    parameters = [t for weights, biases in lists for t in (*weights, *biases)]
-    return Block(n_first, first, precision, n_layers, parameters)
-
-
-def _is_plain(network: nn.Module) -> bool:
-    """Return whether calling a module is calling a conditioner, and nothing else."""
-    hooks = (
-        network._forward_hooks,
-        network._forward_pre_hooks,
-        network._backward_hooks,
-        network._backward_pre_hooks,
-    )
-    return type(network) is Conditioner and not any(hooks)
 
 
 def couple(value: Tensor, block: Block, *, inverse: bool) -> tuple[Tensor, Tensor]:
@@ -126,7 +33,7 @@ def couple(value: Tensor, block: Block, *, inverse: bool) -> tuple[Tensor, Tenso
     Parameters
     ----------
     value, block
-        As :func:`tiled_block` was given, and what it returned.
+        As :func:`bgfast.flows.coupling_block.tiled_block` was given, and what it returned.
     inverse
         From configuration to latent.
     """

@@ -141,18 +141,18 @@ def test_networks_of_the_same_inputs_are_the_same_together(n, parts):
     grads = np.random.default_rng(3).normal(size=(3, n, widths[-1])).astype("f")
     start = np.random.default_rng(4).normal(size=(n, widths[0] + 1)).astype("f")
 
-    def run(which):
+    def run(which, more=True):
         arrays = [(*given[k][0], *given[k][1]) for k in which]
         parameters = np.concatenate([network.addresses(*of_one) for of_one in arrays])
         kinds = tuple(activations[k] for k in which)
         kept = network.kept_memory(widths, parts, n, len(which))
         packed = network.pack(widths, parameters, parts)
         out = network.forward(packed, as_rows(x, widths[0]), kinds, kept)
-        grad_x = start.copy()
+        grad_x = start.copy() if more else np.full_like(start, np.nan)
         rows = network.Rows(np.ascontiguousarray(grads[which]).reshape(-1), widths[-1], n)
         to = as_rows(grad_x, widths[0])
-        found = network.backward(widths, parameters, kinds, rows, kept, to, True, parts, more=True)
-        assert np.array_equal(grad_x[:, widths[0] :], start[:, widths[0] :])
+        found = network.backward(widths, parameters, kinds, rows, kept, to, True, parts, more=more)
+        assert not more or np.array_equal(grad_x[:, widths[0] :], start[:, widths[0] :])
         return out, grad_x, found.weights, found.biases
 
     out, grad_x, *gradients = run([0, 1, 2])
@@ -160,6 +160,8 @@ def test_networks_of_the_same_inputs_are_the_same_together(n, parts):
     assert np.array_equal(out, np.concatenate([of_one[0] for of_one in alone]))
     total = start + sum(of_one[1] - start for of_one in alone)
     np.testing.assert_allclose(grad_x, total, rtol=0, atol=2e-5)
+    anew = run([0, 1, 2], more=False)[1][:, : widths[0]]
+    np.testing.assert_allclose(anew, (grad_x - start)[:, : widths[0]], rtol=0, atol=2e-5)
     for together, kind in zip(gradients, (2, 3), strict=True):
         apart = [array for of_one in alone for array in of_one[kind]]
         assert all(np.array_equal(a, b) for a, b in zip(together, apart, strict=True))

@@ -61,7 +61,8 @@ __all__ = [
 Single = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
-# Blocks of the backward pass at a time: their gradients take 1.5 MB for three layers of 200.
+# Blocks of the backward pass at a time. The gradients of fewer would stay in a core's cache, but
+# launching and adding up more often costs more.
 _BLOCKS_AT_ONCE = 32
 _LEAST_COLUMNS = 8  # tiles of columns worth a thread
 _LEAST_PRODUCTS = 2**22  # products of numbers worth one
