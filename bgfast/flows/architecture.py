@@ -66,7 +66,8 @@ def architecture(
     spline_bins, spline_bound
         Bins of every spline of Q, and half the width of the interval it acts on.
     precision
-        Of the conditioner networks, in training and in drawing: ``"full"``, that of ``dtype``;
+        Of the conditioner networks, in training and in drawing: ``"full"``, that of ``dtype``
+        (numbers beyond 3.39e38 may give NaN where a matrix unit serves);
         ``"high"``, float32 to about 1e-5, faster for large batches on processors with a bfloat16
         matrix unit (AMX) and the same as full elsewhere; or ``"bfloat16"``, products of
         rounded numbers in the hidden layers, faster still there and on CUDA devices. It is part of

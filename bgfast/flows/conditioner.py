@@ -33,7 +33,8 @@ class Conditioner(nn.Module):
         Source of the initial weights; the global random state is left alone.
     precision
         ``"bfloat16"`` computes the hidden layers from rounded numbers, in value and gradients, see
-        :mod:`bgfast.flows.dense_bfloat16`; ``"full"`` does not.
+        :mod:`bgfast.flows.dense_bfloat16`; ``"high"`` and ``"full"`` do not, see
+        :mod:`bgfast.flows.dense_tiles`.
     dtype
         Floating dtype of the weights. They are drawn in float64, so that one seed gives the same
         network (up to rounding) in every dtype.

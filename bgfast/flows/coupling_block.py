@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module
 
 from bgfast.flows.conditioner import Conditioner
 from bgfast.flows.dense_tiles import networks_serve, tiles_pay
@@ -77,7 +78,9 @@ def tiled_block(value: Tensor, n_first: int, networks: Sequence[Conditioner]) ->
     if first != second or not {"tanh", "relu"}.issuperset(first) or {*others} - {precision}:
         return None
     lists = [each.parameter_lists() for each in networks]
-    if value.dtype != torch.float32 or not tiles_pay(precision, len(value), lists[0][0]):
+    if value.dtype != torch.float32:
+        return None
+    if not all(tiles_pay(precision, len(value), weights) for weights, _ in lists):
         return None
     n_second, n_layers = value.shape[1] - n_first, len(lists[0][0])
     for (weights, biases), twin, n_in, n_out in zip(
@@ -103,4 +106,5 @@ def _is_plain(network: nn.Module) -> bool:
         network._backward_hooks,
         network._backward_pre_hooks,
     )
-    return type(network) is Conditioner and not any(hooks)
+    called = type(network) is Conditioner and "forward" not in vars(network)
+    return called and not any(hooks) and not module._has_any_global_hook()  # type: ignore[no-untyped-call]

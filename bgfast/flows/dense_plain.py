@@ -44,9 +44,11 @@ def traced_gradients(
     apart = [t.view_as(t) for t in inputs]
     results = function(*apart)
     results = (results,) if isinstance(results, Tensor) else results
-    pairs = [
-        (result, grad) for result, grad in zip(results, grads, strict=True) if result.requires_grad
-    ]
+    pairs = [pair for pair in zip(results, grads, strict=True) if pair[0].requires_grad]
+    # Inputs may have been frozen since they were used.
+    needs = [need and t.requires_grad for t, need in zip(apart, needs, strict=True)]
+    if not (pairs and any(needs)):
+        return [None] * len(apart)
     wanted = [t for t, need in zip(apart, needs, strict=True) if need]
     of_results, by_results = zip(*pairs, strict=True)
     found = iter(

@@ -8,13 +8,16 @@ activations stay in a core's cache, and multiplies in bfloat16:
   about 1e-5 of its size, and its gradients too, but for units of relu that are off in one and on in
   the other;
 - precision ``"full"``: sums of three, which are all digits of a float32, and of the products of
-  their parts those that float32 could tell: results are closer to float64 than torch's own.
+  their parts those that float32 could tell: results are closer to float64 than torch's own,
+  gradients about as close.
 
-An input that bfloat16 cannot hold (3.4e38, infinity) makes its row NaN in high and full.
+In high and full, an input or weight that bfloat16 cannot hold (3.39e38, infinity) makes rows NaN,
+and numbers below 1e-30 lose digits.
 
-Weights are packed in every call, which pays from a hundred rows on, in full from 512 and with wide
-layers: smaller batches are left to torch's float32. Those in bfloat16 are not, as hidden units are
-steps there, and no number should land on another one because of its batch.
+Weights are packed in every call, which pays from a hundred rows on; in full from 512, with layers
+of 128 and more, and no fewer rows than the widest: else batches are left to torch's float32. Those
+in bfloat16 are not, as hidden units are steps there, and no number should land on another one
+because of its batch.
 """
 
 from __future__ import annotations

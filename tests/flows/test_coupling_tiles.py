@@ -3,6 +3,7 @@
 import pytest
 import torch
 from bgfast_kernels import network
+from torch.nn.modules.module import register_module_forward_hook
 
 from bgfast.flows import RealNVP
 from bgfast.flows.dense_tiles import _LEAST_ROWS as LEAST
@@ -195,6 +196,16 @@ def test_first_gradients_with_a_graph_are_those_without(shared, inverse, precisi
     assert all(close(a, b, tolerance) for a, b in zip(with_graph, plain, strict=True))
 
 
+@pytest.mark.parametrize("frozen", ["scale_1", ""])
+def test_parameters_may_be_frozen_before_the_backward_pass(frozen):
+    block, value = make("full")
+    y, logdet = run(block, value, inverse=False)
+    for name, p in block.named_parameters():
+        p.requires_grad_(not name.startswith(frozen))
+    (y.sum() + logdet.sum()).backward(create_graph=True)
+    assert all((p.grad is None) or p.requires_grad for p in block.parameters())
+
+
 def test_a_value_changed_before_the_backward_pass_is_noticed():
     block, value = make("high")
     y, _ = run(block, value, inverse=False)
@@ -221,6 +232,14 @@ def test_networks_that_were_changed_are_called(inverse):
     block.shift_1.register_forward_hook(lambda *_: calls.append(1))
     run(block, value, inverse)
     assert calls == [1]
+    hook = register_module_forward_hook(lambda *_: calls.append(2))
+    block, value = make("high")
+    run(block, value, inverse)
+    hook.remove()
+    assert calls == [1, 2, 2, 2, 2]
+    block.scale_2.forward = lambda x: torch.zeros(len(x), 7)
+    ours, parts = run(block, value, inverse), in_parts(block, value, inverse)
+    assert all(torch.equal(a, b) for a, b in zip(ours, parts, strict=True))
     for change in (
         lambda block: setattr(block, "scale_2", torch.nn.Sequential(block.scale_2)),
         lambda block: setattr(block.shift_2, "activation", "relu"),

@@ -12,6 +12,7 @@ from bgfast_kernels import network as tiles
 from bgfast.flows import RealNVP, architecture, from_config, log_prob, log_q
 from bgfast.flows.dense import dense
 from bgfast.flows.dense_plain import plain_dense
+from bgfast.flows.dense_tiles import tiles_pay
 from bgfast.flows.execution import packed_networks
 from tests.flows.test_dense import flow_and_latent, network
 
@@ -46,7 +47,7 @@ def test_value_and_gradients_are_those_of_float32_to_1e_4(frozen, activation):
 
 @needs_unit
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
-def test_full_precision_is_closer_to_float64_than_plain_float32_is(activation):
+def test_full_precision_is_as_close_to_float64_as_plain_float32(activation):
     x, weights, biases = inputs = network(600, (150, 130), torch.float32)
     wanted = [x, *weights, *biases]
     exact = [t.detach().double().requires_grad_() for t in wanted]
@@ -63,6 +64,24 @@ def test_full_precision_is_closer_to_float64_than_plain_float32_is(activation):
     )
     for a, b, c in zip(ours, plain, true, strict=True):
         assert distance([a], [c]) < 1.2 * distance([b], [c]) + 1e-7
+
+
+@pytest.mark.parametrize(
+    ("precision", "n", "widths", "pays"),
+    [
+        ("bfloat16", 1, (8,), True),
+        ("high", 127, (8,), False),
+        ("high", 128, (8,), True),
+        ("full", 511, (128, 200), False),
+        ("full", 512, (128, 200), True),
+        ("full", 512, (127, 200), False),
+        ("full", 512, (128, 600), False),
+        ("full", 600, (600, 128), True),
+    ],
+)
+def test_the_unit_serves_where_it_is_faster(precision, n, widths, pays):
+    weights = [torch.empty(width, 3) for width in (*widths, 5)]
+    assert tiles_pay(precision, n, weights) == pays
 
 
 @needs_unit

@@ -8,7 +8,7 @@ Numbers have one, two or three parts:
    weights are rounded.
 2. Every number is the sum of two bfloat16 numbers, in both passes, which is float32 to about 1e-5.
 3. Of three: those are all digits of a float32, and six products all of a product but the last bit
-   or two. Numbers below 1e-33 have fewer digits.
+   or two. Numbers below 1e-30 lose digits, as parts that are not normal numbers are zeros.
 
 Several networks of the same widths may share their inputs: those of one call.
 

@@ -29,7 +29,7 @@ from bgfast_kernels.network.products import write_rows
 Row = NDArray[np.int64]
 Waiting = tuple[int, int, int, int, int, int, bool]
 """Where sums are, where the activations begin through which they go, where left factors go that are
-made of them, where the gradients, and sums over their rows; how much further low parts of
+made of them, where the gradients, and sums over their rows; how much further the next parts of
 activations and of gradients are, and whether there are two tiles of columns; first 0: none wait."""
 
 _ROW_UNITS = 16

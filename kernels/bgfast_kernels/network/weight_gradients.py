@@ -22,9 +22,9 @@ from bgfast_kernels.network.layout import (
 )
 from bgfast_kernels.network.packing import Bytes, Single
 
-# Blocks of one part that a pass over all squares takes in: their gradients stay in a core's first
-# cache from square to square.
-_BLOCKS_TOGETHER = 8
+# Blocks that a pass over all squares takes in, of one, two and three parts: their gradients stay in
+# a core's first cache from square to square.
+_BLOCKS_TOGETHER = (8, 4, 4)
 
 
 @functools.lru_cache
@@ -87,7 +87,7 @@ def weight_gradients(
     right_step = (input_tiles + count * kept_tiles) * TILE
     left_step = count * gradient_tiles * TILE
     left, right = memory.address(gradients), memory.address(kept) + origin * right_step
-    together = 8 if parts == 1 else 4
+    together = _BLOCKS_TOGETHER[parts - 1]
     amx.configure(memory.address(configuration))
     for first in range(0, n_blocks, together):
         sums = memory.address(space)
