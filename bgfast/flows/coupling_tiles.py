@@ -1,8 +1,8 @@
 """A RealNVP block on processors with a matrix unit: networks and arithmetic as one autograd node.
 
 The two networks of a step share their inputs and run in one kernel, and the coupling step takes
-what they return where it is. In small batches the nodes and tensors of a block in parts would cost
-as much as its arithmetic.
+what they return where it is. The nodes and tensors of a block in parts take time that small batches
+feel.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from torch import Tensor
 from bgfast.flows.coupling_block import Block
 from bgfast.flows.dense_bfloat16 import reference_dense
 from bgfast.flows.dense_plain import traced_gradients
-from bgfast.flows.dense_tiles import PARTS
-from bgfast.flows.execution import Precision, packed_weights, prepared_weights
+from bgfast.flows.dense_tiles import PARTS, addresses, pack, widths
+from bgfast.flows.execution import packed_weights, prepared_weights
 from bgfast.ops.coupling_reference import reference_affine_coupling
 from bgfast.ops.library import in_memory, rows_of
 
@@ -49,7 +49,7 @@ def couple(value: Tensor, block: Block, *, inverse: bool) -> tuple[Tensor, Tenso
         key = ("pair", block.precision, *networks[0], *networks[1])
         packed = store.get(key)
         if packed is None:
-            packed = store[key] = _pack(networks, block.precision, passing=False)
+            packed = store[key] = pack(networks, block.precision, passing=False)
         run.step(block, step, packed)
     return run.value, run.logdet
 
@@ -94,7 +94,7 @@ class _Coupling(torch.autograd.Function):
         run = _Run(value, inverse)
         kept_of_steps: dict[int, tuple[Tensor, Tensor]] = {}
         for step in run.order:
-            packed = _pack(block.networks(step), block.precision, passing=True)
+            packed = pack(block.networks(step), block.precision, passing=True)
             kept = network.kept_memory(packed.widths, packed.parts, len(value), 2)
             out = run.step(block, step, packed, kept)
             kept_of_steps[step] = torch.from_numpy(kept), torch.from_numpy(out)
@@ -138,8 +138,8 @@ class _Coupling(torch.autograd.Function):
             )
             networks = [[t.contiguous() for t in of_one] for of_one in block.networks(step)]
             gradients = network.backward(
-                _widths(networks[0], block.n_layers),
-                _addresses(networks),
+                widths(networks[0]),
+                addresses(networks),
                 block.activations,
                 network.Rows(of_results.reshape(-1), out.shape[2], len(value)),
                 kept,
@@ -184,23 +184,6 @@ def _in_order(
         for arrays in (gradients.weights, gradients.biases):
             for array in arrays[start : start + n_layers]:
                 yield torch.from_numpy(array) if next(needs) else None
-
-
-def _pack(
-    networks: Sequence[Sequence[Tensor]], precision: Precision, *, passing: bool
-) -> network.Packed:
-    together = [[t.contiguous() for t in of_one] for of_one in networks]
-    widths = _widths(together[0], len(together[0]) // 2)
-    return network.pack(widths, _addresses(together), PARTS[precision], passing=passing)
-
-
-def _widths(of_one: Sequence[Tensor], n_layers: int) -> tuple[int, ...]:
-    return (of_one[0].shape[1], *(weight.shape[0] for weight in of_one[:n_layers]))
-
-
-def _addresses(networks: Sequence[Sequence[Tensor]]) -> NDArray[np.int64]:
-    """Return where they lie; they have to stay alive as long as that is used."""
-    return np.array([[t.data_ptr() for t in of_one] for of_one in networks], np.int64)
 
 
 def _columns(rows: Tensor, columns: slice) -> affine.Rows:

@@ -8,8 +8,7 @@ activations stay in a core's cache, and multiplies in bfloat16:
   about 1e-5 of its size, and its gradients too, but for units of relu that are off in one and on in
   the other;
 - precision ``"full"``: sums of three, which are all digits of a float32, and of the products of
-  their parts those that float32 could tell: results are closer to float64 than torch's own,
-  gradients about as close.
+  their parts those that float32 could tell: errors are those of float32.
 
 In high and full, an input or weight that bfloat16 cannot hold (3.39e38, infinity) makes rows NaN,
 and numbers below 1e-30 lose digits.
@@ -29,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from bgfast_kernels import network
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bgfast.flows.dense_bfloat16 import Store, reference_dense
@@ -47,8 +47,8 @@ def tiles_pay(precision: Precision, n: int, weights: Sequence[Tensor]) -> bool:
     """Return whether ``n`` rows are worth packing the weights."""
     if n < _LEAST_ROWS[precision]:
         return False
-    widths = [len(weight) for weight in weights[:-1]]
-    return precision != "full" or (min(widths, default=0) >= _LEAST_WIDTH and n >= max(widths))
+    hidden = [len(weight) for weight in weights[:-1]]
+    return precision != "full" or (min(hidden, default=0) >= _LEAST_WIDTH and n >= max(hidden))
 
 
 def tiles_serve(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> bool:
@@ -104,7 +104,7 @@ def tiled_dense(
     key = (precision, *weights, *biases)
     packed = store.get(key)
     if packed is None:
-        packed = store[key] = _packed(weights, biases, precision, passing=False)
+        packed = store[key] = pack([(*weights, *biases)], precision, passing=False)
     return torch.from_numpy(network.forward(packed, _rows(x), (activation,))[0])
 
 
@@ -119,8 +119,7 @@ class TiledDense(torch.autograd.Function):
         ctx: Any, x: Tensor, activation: str, precision: Precision, *parameters: Tensor
     ) -> Tensor:
         """Run the network and keep what the gradients need."""
-        n = len(parameters) // 2
-        packed = _packed(parameters[:n], parameters[n:], precision, passing=True)
+        packed = pack([parameters], precision, passing=True)
         kept = network.kept_memory(packed.widths, packed.parts, x.shape[0])
         (out,) = network.forward(packed, _rows(x), (activation,), kept)
         ctx.activation, ctx.precision = activation, precision
@@ -132,16 +131,15 @@ class TiledDense(torch.autograd.Function):
         """Return the gradients of all inputs of :meth:`forward`."""
         needs = [ctx.needs_input_grad[0], *ctx.needs_input_grad[3:]]
         x, kept, *parameters = ctx.saved_tensors
-        n = len(parameters) // 2
         if torch.is_grad_enabled():  # this pass is to be differentiated: leave it to torch
             run = functools.partial(reference_dense, ctx.activation, ctx.precision)
             grads = traced_gradients(run, (x, *parameters), needs, grad)
             return grads[0], None, None, *grads[1:]
-        weights = [weight.contiguous() for weight in parameters[:n]]
+        networks = [[t.contiguous() for t in parameters]]
         grad_x = x.new_empty(x.shape) if needs[0] else None
         found = network.backward(
-            _widths(weights),
-            _addresses(weights),
+            widths(parameters),
+            addresses(networks),
             (ctx.activation,),
             _rows(grad),
             kept.numpy(),
@@ -156,21 +154,27 @@ class TiledDense(torch.autograd.Function):
         return grad_x, None, None, *grads
 
 
-def _packed(
-    weights: Sequence[Tensor], biases: Sequence[Tensor], precision: Precision, passing: bool
+def pack(
+    networks: Sequence[Sequence[Tensor]], precision: Precision, *, passing: bool
 ) -> network.Packed:
-    together = [t.contiguous() for t in (*weights, *biases)]
-    addresses = _addresses(together)
-    return network.pack(_widths(weights), addresses, PARTS[precision], passing=passing)
+    """Pack networks of the same widths, each given by its weights, then its biases.
+
+    ``passing``: the next call of this thread may overwrite what is returned.
+    """
+    together = [[t.contiguous() for t in parameters] for parameters in networks]
+    parts = PARTS[precision]
+    return network.pack(widths(together[0]), addresses(together), parts, passing=passing)
 
 
-def _widths(weights: Sequence[Tensor]) -> tuple[int, ...]:
+def widths(parameters: Sequence[Tensor]) -> tuple[int, ...]:
+    """Return the columns of the inputs of all layers, and of the result."""
+    weights = parameters[: len(parameters) // 2]
     return (weights[0].shape[1], *(weight.shape[0] for weight in weights))
 
 
-def _addresses(parameters: Sequence[Tensor]) -> Any:
-    """Return where they lie; they have to stay alive as long as that is used."""
-    return np.array([[t.data_ptr() for t in parameters]], np.int64)
+def addresses(networks: Sequence[Sequence[Tensor]]) -> NDArray[np.int64]:
+    """Return where parameters lie: they have to stay alive as long as that is used."""
+    return np.array([[t.data_ptr() for t in parameters] for parameters in networks], np.int64)
 
 
 def _rows(x: Tensor) -> network.Rows:

@@ -217,7 +217,7 @@ def _place(rows: Tensor) -> affine.Rows:
 
 
 def _new_rows(x: Tensor) -> Tensor:
-    """Return memory of the shape of ``x``, in half the time that ``x.new_empty`` takes."""
+    """Return memory of the shape of ``x``; quicker than ``x.new_empty``, which small calls feel."""
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 

@@ -50,15 +50,7 @@ class _SourceKeyedCache(FunctionCache):  # type: ignore[misc]
         return (sig, codegen.magic_tuple(), (source_hash(), self._key))
 
 
-def jit(
-    function: F | None = None,
-    *,
-    key: str = "",
-    fastmath: bool | set[str] = False,
-    inline: str = "never",
-    forceinline: bool = False,
-    error_model: str = "numpy",
-) -> Any:
+def jit(function: F | None = None, *, key: str = "", **options: Any) -> Any:
     """Compile ``function`` with the package's flags at its first call.
 
     Parameters
@@ -68,31 +60,15 @@ def jit(
     key
         Name of what a factory-made function closes over (for example the energy); it tells cached
         kernels of one factory apart and must be given for them.
-    fastmath
-        LLVM fast-math flags. Leave NaN and infinity alone unless the caller has excluded them.
-    inline
-        ``"always"`` lets numba inline a small callee before type inference.
-    forceinline
-        Lets LLVM inline it, however large.
-    error_model
-        ``"numpy"`` makes a division by zero an infinity instead of an exception.
+    options
+        Of numba: ``fastmath``, LLVM's flags (leave NaN and infinity alone unless the caller has
+        excluded them); ``inline="always"`` lets numba inline a small callee before type inference,
+        ``forceinline=True`` LLVM one of any size; ``error_model``, if not ``"numpy"``, which makes
+        a division by zero an infinity instead of an exception.
     """
     if function is None:
-        return lambda f: jit(
-            f,
-            key=key,
-            fastmath=fastmath,
-            inline=inline,
-            forceinline=forceinline,
-            error_model=error_model,
-        )
-    dispatcher = numba.njit(
-        nogil=True,
-        fastmath=fastmath,
-        inline=inline,
-        forceinline=forceinline,
-        error_model=error_model,
-        boundscheck=False,
-    )(function)
+        return lambda f: jit(f, key=key, **options)
+    flags = {"nogil": True, "boundscheck": False, "error_model": "numpy", **options}
+    dispatcher = numba.njit(**flags)(function)
     dispatcher._cache = _SourceKeyedCache(function, key)
     return cast(F, dispatcher)

@@ -24,7 +24,7 @@ from bgfast_kernels.network.layout import (
     TILES_IN,
 )
 from bgfast_kernels.network.packing import Bytes, Single, pack_rows, rows_of
-from bgfast_kernels.network.products import write_rows
+from bgfast_kernels.network.products import UNITS_OF_ROWS, write_rows
 
 Row = NDArray[np.int64]
 Waiting = tuple[int, int, int, int, int, int, bool]
@@ -32,7 +32,6 @@ Waiting = tuple[int, int, int, int, int, int, bool]
 made of them, where the gradients, and sums over their rows; how much further the next parts of
 activations and of gradients are, and whether there are two tiles of columns; first 0: none wait."""
 
-_ROW_UNITS = 16
 _NOTHING, _SUMS = 6 * TILE, 6 * TILE + 2 * ROW
 
 
@@ -137,7 +136,7 @@ def backward(
                 at = memory.address(grad_x)
                 write_rows(sums, at, grad_x_stride, n, block, row[N_IN], t, more or k > 0)
         if waiting[0]:
-            _finish(0, _ROW_UNITS + 2 * parts, activation, strip, parts, pairs, waiting)
+            _finish(0, UNITS_OF_ROWS + 2 * parts, activation, strip, parts, pairs, waiting)
     amx.release()
     memory.keep(space)
 
@@ -194,33 +193,25 @@ def _multiply(
     pairs: int,
     waiting: Waiting,
 ) -> None:
-    """Write the sums of one or two tiles of columns, and finish meanwhile those that wait.
-
-    Their rows are finished before the last group is fetched, of which they may be columns. What
-    else there is to do for them, no product with weights needs.
-    """
+    """Write the sums of one or two tiles of columns, and finish meanwhile those that wait."""
     groups = row[GROUPS_OUT]
     right = weights + row[BACKWARD] + t * groups * parts * TILE
-    phases = products.n_phases(two, parts)
-    units = _ROW_UNITS + 2 * parts
-    at_once, every = products.cadence(_ROW_UNITS, (groups - 1) * phases)
-    done, turn = 0 if waiting[0] else units, 0
-    if groups == 1 and done < _ROW_UNITS:
-        _finish(0, _ROW_UNITS, activation, strip, parts, pairs, waiting)
-        done = _ROW_UNITS
-    products.begin(two, pairs + _NOTHING)
-    for g in range(groups):
-        for phase in range(phases):
-            products.fetch(two, source, strip, right, groups, parts, g, phase)
-            if done < units and turn == 0:
-                until = min(done + at_once, units)
-                _finish(done, until, activation, strip, parts, pairs, waiting)
-                done = until
-            turn = turn + 1 if turn + 1 < every else 0
-            products.add(two, source, strip, parts, right, parts, g)
-    products.end(sums)
-    if done < units:
-        _finish(done, units, activation, strip, parts, pairs, waiting)
+    offsets = pairs + _NOTHING
+    given = (activation, strip, parts, pairs, waiting)
+    products.multiply(
+        _finish,
+        given,
+        UNITS_OF_ROWS + 2 * parts if waiting[0] else 0,
+        two,
+        source,
+        strip,
+        parts,
+        right,
+        groups,
+        parts,
+        offsets,
+        sums,
+    )
 
 
 @jit(forceinline=True)  # type: ignore[untyped-decorator]
@@ -249,12 +240,9 @@ def _finish(
     sums, y, target, to, column_sums, next_kept, two = waiting
     next_tile = TILE if two else 0
     row_sums = pairs + _SUMS
-    for unit in range(first, min(last, _ROW_UNITS)):
+    for unit in range(first, min(last, UNITS_OF_ROWS)):
         r = unit * ROW
-        a = memory.load(sums + r)
-        b = memory.load(sums + TILE + r)
-        c = memory.load(sums + 2 * TILE + r)
-        d = memory.load(sums + 3 * TILE + r)
+        a, b, c, d = products.row_of(sums + r)
         at = y + r
         above, below = low_halves(at), high_halves(at)
         next_above, next_below = low_halves(at + next_tile), high_halves(at + next_tile)
@@ -274,10 +262,10 @@ def _finish(
             left, right = left + memory.load(row_sums), right + memory.load(row_sums + ROW)
         memory.store(row_sums, left)
         memory.store(row_sums + ROW, right)
-    for unit in range(max(first, _ROW_UNITS), last):
-        if unit == _ROW_UNITS:
+    for unit in range(max(first, UNITS_OF_ROWS), last):
+        if unit == UNITS_OF_ROWS:
             _keep_sums(column_sums, two, memory.load(row_sums), memory.load(row_sums + ROW))
-        tile = unit - _ROW_UNITS
+        tile = unit - UNITS_OF_ROWS
         part, side = tile // 2, tile % 2
         if side == 0 or two:
             memory.transpose_tile(pairs + tile * TILE, to + part * next_kept + side * TILE)

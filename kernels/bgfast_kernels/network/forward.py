@@ -146,29 +146,25 @@ def _multiply(
     activation: int,
     waiting: Waiting,
 ) -> None:
-    """Write the sums of one or two tiles of columns, and finish meanwhile those that wait.
-
-    The matrix unit works while the vector units do. Sums that wait may be the last columns of this
-    very source, so they are finished before its last group is fetched.
-    """
+    """Write the sums of one or two tiles of columns, and finish meanwhile those that wait."""
     groups, parts_right = row[GROUPS_IN], row[PARTS]
     right = weights + row[FORWARD] + t * groups * parts_right * TILE
-    products.begin(two, biases + 4 * row[BIAS] + ROW * t)
-    phases = products.n_phases(two, parts)
-    at_once, every = products.cadence(16, (groups - 1) * phases)
-    done, turn = 0 if waiting[0] else 16, 0
-    if groups == 1 and done < 16:
-        _finish(0, 16, activation, strip, parts, *waiting)
-        done = 16
-    for g in range(groups):
-        for phase in range(phases):
-            products.fetch(two, source, strip, right, groups, parts_right, g, phase)
-            if done < 16 and turn == 0:
-                _finish(done, min(done + at_once, 16), activation, strip, parts, *waiting)
-                done += at_once
-            turn = turn + 1 if turn + 1 < every else 0
-            products.add(two, source, strip, parts, right, parts_right, g)
-    products.end(sums)
+    offsets = biases + 4 * row[BIAS] + ROW * t
+    given = (activation, strip, parts, waiting)
+    products.multiply(
+        _finish,
+        given,
+        products.UNITS_OF_ROWS if waiting[0] else 0,
+        two,
+        source,
+        strip,
+        parts,
+        right,
+        groups,
+        parts_right,
+        offsets,
+        sums,
+    )
 
 
 @jit(forceinline=True)  # type: ignore[untyped-decorator]
@@ -178,17 +174,13 @@ def _finish(
     activation: int,
     strip: int,
     parts: int,
-    sums: int,
-    target: int,
-    at: int,
-    next_kept: int,
-    two: bool,
+    waiting: Waiting,
 ) -> None:
-    """Activate rows of sums, to the left factors at ``target``; keep them at ``at``, if not 0."""
+    """Activate some of the rows of sums that wait."""
+    sums, target, at, next_kept, two = waiting
     for r in range(first * ROW, last * ROW, ROW):
-        a = activated(activation, parts, memory.load(sums + r))
-        b = activated(activation, parts, memory.load(sums + TILE + r))
-        c = activated(activation, parts, memory.load(sums + 2 * TILE + r))
-        d = activated(activation, parts, memory.load(sums + 3 * TILE + r))
+        a, b, c, d = products.row_of(sums + r)
+        a, b = activated(activation, parts, a), activated(activation, parts, b)
+        c, d = activated(activation, parts, c), activated(activation, parts, d)
         there = at + r if at else 0
         pack_rows(stream, target + r, strip, there, next_kept, parts, two, a, b, c, d)

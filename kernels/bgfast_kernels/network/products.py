@@ -2,14 +2,77 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bgfast_kernels.compiling import jit
 from bgfast_kernels.network import amx, memory
 from bgfast_kernels.network.amx import ROW, TILE
 from bgfast_kernels.network.layout import ROWS
 
+UNITS_OF_ROWS = 16
+"""Units of work on sums that wait after which their rows are done: a row of each tile is one."""
+
+
+@jit(inline="always")  # type: ignore[untyped-decorator]
+def multiply(
+    finish: Any,
+    given: Any,
+    units: int,
+    two: bool,
+    left: int,
+    next_part: int,
+    parts_left: int,
+    right: int,
+    groups: int,
+    parts: int,
+    offsets: int,
+    sums: int,
+) -> None:
+    """Write the sums of one or two tiles of columns, and do meanwhile what waits.
+
+    The matrix unit works while the vector units do. What waits may be the last columns of this very
+    left factor, so its rows are done before the last group is fetched, evenly over the phases.
+
+    Parameters
+    ----------
+    finish, given, units
+        ``finish(first, last, *given)`` does some of so many units, those of rows first.
+    two
+        Whether there are two tiles of columns.
+    left, next_part, parts_left
+        Where the left factor begins, how much further its next part, and how many there are.
+    right, groups, parts
+        Where the first tile of columns of the right factor begins, its groups, and its parts.
+    offsets
+        Where 32 numbers are to be added to every row; 16 without ``two``.
+    sums
+        Where the result is to be: rows 0-15 of columns 0-15, of columns 16-31, rows 16-31 of both.
+    """
+    phases = parts_left * (parts_left + 1) // 2 if two else 1
+    before_last = (groups - 1) * phases
+    at_once = -(-UNITS_OF_ROWS // max(1, before_last))
+    every = max(1, before_last // UNITS_OF_ROWS)
+    done, turn = 0, 0
+    if groups == 1 and units > 0:
+        finish(0, UNITS_OF_ROWS, *given)
+        done = UNITS_OF_ROWS
+    _begin(two, offsets)
+    for g in range(groups):
+        for phase in range(phases):
+            _fetch(two, left, next_part, right, groups, parts, g, phase)
+            if done < units and turn == 0:
+                until = min(done + at_once, units)
+                finish(done, until, *given)
+                done = until
+            turn = turn + 1 if turn + 1 < every else 0
+            _add(two, left, next_part, parts_left, right, parts, g)
+    end(sums)
+    if done < units:
+        finish(done, units, *given)
+
 
 @jit(forceinline=True)  # type: ignore[untyped-decorator]
-def begin(two: bool, offsets: int) -> None:
+def _begin(two: bool, offsets: int) -> None:
     """Set the sums to the 32 numbers at an address, in every row; to 16 without ``two``."""
     amx.load(0, offsets, 0)
     amx.load(2, offsets, 0)
@@ -21,27 +84,11 @@ def begin(two: bool, offsets: int) -> None:
         amx.zero(3)
 
 
-@jit
-def n_phases(two: bool, parts: int) -> int:
-    """Return in how many phases the products of a group are added."""
-    return parts * (parts + 1) // 2 if two else 1
-
-
-@jit
-def cadence(units: int, phases: int) -> tuple[int, int]:
-    """Return how many units of other work to do at a time, and every how many phases.
-
-    So that all are done after ``phases`` of them, evenly; of no phases nothing is said.
-    """
-    at_once = -(-units // max(1, phases))
-    return at_once, max(1, phases // units)
-
-
 @jit(forceinline=True)  # type: ignore[untyped-decorator]
-def fetch(
+def _fetch(
     two: bool, left: int, next_part: int, right: int, groups: int, parts: int, g: int, phase: int
 ) -> None:
-    """Load what :func:`add` multiplies next; what comes in between gives it time to arrive.
+    """Load what :func:`_add` multiplies next; what comes in between gives it time to arrive.
 
     Parameters
     ----------
@@ -81,7 +128,7 @@ def fetch(
 
 
 @jit(forceinline=True)  # type: ignore[untyped-decorator]
-def add(
+def _add(
     two: bool, left: int, next_part: int, parts_left: int, right: int, parts: int, g: int
 ) -> None:
     """Add to the sums the products of what was fetched.
@@ -115,6 +162,17 @@ def end(sums: int) -> None:
     amx.store(1, sums + TILE, ROW)
     amx.store(2, sums + 2 * TILE, ROW)
     amx.store(3, sums + 3 * TILE, ROW)
+
+
+@jit(inline="always")  # type: ignore[untyped-decorator]
+def row_of(at: int) -> tuple[Any, Any, Any, Any]:
+    """Return the same row of all four tiles of sums; ``at`` is where that of the first begins."""
+    return (
+        memory.load(at),
+        memory.load(at + TILE),
+        memory.load(at + 2 * TILE),
+        memory.load(at + 3 * TILE),
+    )
 
 
 @jit

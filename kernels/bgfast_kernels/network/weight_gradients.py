@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgfast_kernels.compiling import jit
-from bgfast_kernels.network import amx, memory
+from bgfast_kernels.network import amx, memory, products
 from bgfast_kernels.network.amx import ROW, TILE
 from bgfast_kernels.network.layout import (
     GRADIENT,
@@ -155,65 +155,46 @@ def _add_products(
         amx.zero(1)
         amx.zero(2)
         amx.zero(3)
-    for _ in range(n_blocks):
+    for _ in range(n_blocks):  # parts in the order of products.multiply
         amx.load(4, left, ROW)
         amx.load(5, left + next_left, ROW)
         if parts == 3:
-            low = right + 2 * right_low
-            amx.load(6, low, ROW)
-            amx.multiply(0, 4, 6)
-            amx.multiply(2, 5, 6)
-            amx.load(7, low + next_right, ROW)
-            amx.multiply(1, 4, 7)
-            amx.multiply(3, 5, 7)
+            _add_with_right(right + 2 * right_low, next_right)
         if parts >= 2:
-            amx.load(6, right + right_low, ROW)
-            amx.multiply(0, 4, 6)
-            amx.multiply(2, 5, 6)
-            amx.load(7, right + right_low + next_right, ROW)
-            amx.multiply(1, 4, 7)
-            amx.multiply(3, 5, 7)
+            _add_with_right(right + right_low, next_right)
         if parts == 3:
-            low = left + left_low
-            amx.load(4, low, ROW)
-            amx.multiply(0, 4, 6)
-            amx.multiply(1, 4, 7)
-            amx.load(5, low + next_left, ROW)
-            amx.multiply(2, 5, 6)
-            amx.multiply(3, 5, 7)
-        amx.load(6, right, ROW)
-        amx.multiply(0, 4, 6)
-        amx.multiply(2, 5, 6)
-        amx.load(7, right + next_right, ROW)
-        amx.multiply(1, 4, 7)
-        amx.multiply(3, 5, 7)
+            _add_with_left(left + left_low, next_left)
+        _add_with_right(right, next_right)
         if parts == 3:
-            low = left + 2 * left_low
-            amx.load(4, low, ROW)
-            amx.multiply(0, 4, 6)
-            amx.multiply(1, 4, 7)
-            amx.load(5, low + next_left, ROW)
-            amx.multiply(2, 5, 6)
-            amx.multiply(3, 5, 7)
-            amx.load(4, left, ROW)
-            amx.multiply(0, 4, 6)
-            amx.multiply(1, 4, 7)
-            amx.load(5, left + next_left, ROW)
-            amx.multiply(2, 5, 6)
-            amx.multiply(3, 5, 7)
+            _add_with_left(left + 2 * left_low, next_left)
+            _add_with_left(left, next_left)
         if parts == 2:
-            amx.load(4, left + left_low, ROW)
-            amx.multiply(0, 4, 6)
-            amx.multiply(1, 4, 7)
-            amx.load(5, left + left_low + next_left, ROW)
-            amx.multiply(2, 5, 6)
-            amx.multiply(3, 5, 7)
+            _add_with_left(left + left_low, next_left)
         left += left_step
         right += right_step
-    amx.store(0, sums, ROW)
-    amx.store(1, sums + TILE, ROW)
-    amx.store(2, sums + 2 * TILE, ROW)
-    amx.store(3, sums + 3 * TILE, ROW)
+    products.end(sums)
+
+
+@jit(forceinline=True)  # type: ignore[untyped-decorator]
+def _add_with_right(at: int, next_tile: int) -> None:
+    """Load two tiles of inputs, and add their products with those of gradients."""
+    amx.load(6, at, ROW)
+    amx.multiply(0, 4, 6)
+    amx.multiply(2, 5, 6)
+    amx.load(7, at + next_tile, ROW)
+    amx.multiply(1, 4, 7)
+    amx.multiply(3, 5, 7)
+
+
+@jit(forceinline=True)  # type: ignore[untyped-decorator]
+def _add_with_left(at: int, next_tile: int) -> None:
+    """Load two tiles of gradients, and add their products with those of inputs."""
+    amx.load(4, at, ROW)
+    amx.multiply(0, 4, 6)
+    amx.multiply(1, 4, 7)
+    amx.load(5, at + next_tile, ROW)
+    amx.multiply(2, 5, 6)
+    amx.multiply(3, 5, 7)
 
 
 @jit
