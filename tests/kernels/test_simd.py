@@ -6,7 +6,6 @@ import pytest
 from bgfast_kernels import cpu
 from bgfast_kernels.simd import (
     exp,
-    expm1,
     fill,
     lane_sums,
     lanes_in,
@@ -17,6 +16,7 @@ from bgfast_kernels.simd import (
     numbers_at,
     store,
     store_between,
+    tanh,
     where_at_most,
     where_bit,
     where_less,
@@ -110,7 +110,7 @@ def test_exponential_and_logarithms_to_two_units_in_the_last_place(dtype):
 def apply_exponentials(x, out):
     for i in range(0, len(x), lanes_in(x)):
         store(out[0], i, exp(load(x, i)))
-        store(out[1], i, expm1(load(x, i)))
+        store(out[1], i, tanh(load(x, i)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -120,10 +120,10 @@ def test_exponentials_of_either_sign(dtype):
     out = tuple(np.empty_like(x) for _ in range(2))
     apply_exponentials(x, out)
     exact = x.astype(np.longdouble)
-    for value, wanted in zip(out, (np.exp(exact), np.expm1(exact)), strict=True):
+    for value, wanted in zip(out, (np.exp(exact), np.tanh(exact)), strict=True):
         error = np.abs(value - wanted)
         unit = np.spacing(np.abs(wanted).astype(dtype))
-        assert (error <= (1.0 if value is out[0] else 2.5) * unit).all()
+        assert (error <= (1.0 if value is out[0] else 5.0) * unit).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

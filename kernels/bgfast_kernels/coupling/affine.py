@@ -17,21 +17,17 @@ from bgfast_kernels import cpu
 from bgfast_kernels.coupling.affine_spec import S_MAX
 from bgfast_kernels.simd import (
     exp,
-    expm1,
     fill,
     fma,
     lanes_in,
-    larger,
     load_between,
     numbers_at,
-    smaller,
     spread,
     store_between,
+    tanh,
 )
 from bgfast_kernels.simd.arithmetic import lane_sum
 
-# exp(2 SATURATED) is beyond the precision of float64: there tanh is 1.
-SATURATED = 20.0
 # Fewer numbers than this are not worth waking a thread for.
 _LEAST_NUMBERS = 2**14
 
@@ -116,13 +112,6 @@ def _run(kernel: Any, shape: Shape, *arguments: Any) -> None:
         cpu.parallel_rows(kernel, n, like, m, *arguments, min_rows=least)
 
 
-@cpu.jit(inline="always")  # type: ignore[untyped-decorator]
-def _tanh(a: Any, zero: Any) -> Any:
-    limit = zero + 2 * SATURATED
-    e = expm1(larger(-limit, smaller(limit, a + a)))
-    return e / (e + 2.0)
-
-
 @cpu.jit
 def _value_rows(
     start: Any,
@@ -155,7 +144,7 @@ def _value_rows(
         total = zero
         for k in range(0, m, lanes):
             here = m - k
-            s = S_MAX * _tanh(load_between(raw_s, from_s + k, 0, here, zero) * (1.0 / S_MAX), zero)
+            s = S_MAX * tanh(load_between(raw_s, from_s + k, 0, here, zero) * (1.0 / S_MAX))
             total = total + s
             before = load_between(x, from_x + k, 0, here, zero)
             shift = load_between(t, from_t + k, 0, here, zero)
@@ -204,7 +193,7 @@ def _grad_rows(
         from_logdet = spread(grad_logdet, i * grad_logdet_stride)
         for k in range(0, m, lanes):
             here = m - k
-            bounded = _tanh(load_between(raw_s, from_s + k, 0, here, zero) * (1.0 / S_MAX), zero)
+            bounded = tanh(load_between(raw_s, from_s + k, 0, here, zero) * (1.0 / S_MAX))
             before = load_between(x, from_x + k, 0, here, zero)
             g = load_between(grad_y, i * grad_y_stride + k, 0, here, zero)
             if sign > 0:

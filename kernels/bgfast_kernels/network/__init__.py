@@ -27,8 +27,8 @@ from bgfast_kernels.cpu import parallel_rows
 from bgfast_kernels.network import amx, memory
 from bgfast_kernels.network.activation import KINDS
 from bgfast_kernels.network.amx import TILE, is_supported
-from bgfast_kernels.network.backward import backward as _backward
-from bgfast_kernels.network.forward import forward as _forward
+from bgfast_kernels.network.backward import backward_kernel
+from bgfast_kernels.network.forward import forward_kernel
 from bgfast_kernels.network.layout import (
     BIAS,
     N_IN,
@@ -173,10 +173,10 @@ def forward(
     _check(where, count, activations, kept, x.n)
     out = np.empty((count, x.n, packed.widths[-1]), np.float32)
     parallel_rows(
-        _forward,
+        forward_kernel(where.parts),
         n_blocks(x.n),
         *(x.numbers, x.stride, x.n, packed.weights, packed.biases),
-        *(where.table, where.parts, where.groups),
+        *(where.table, where.groups),
         *(_kinds(activations), _CONFIGURATION, out.reshape(-1)),
         *(_NO_BYTES if kept is None else kept, where.kept_tiles),
         min_rows=_least_blocks(where, count),
@@ -250,10 +250,10 @@ def backward(
     for origin in range(0, blocks, at_once):
         n = min(at_once, blocks - origin)
         parallel_rows(
-            _backward,
+            backward_kernel(parts),
             n,
             *(origin, grad.numbers, grad.stride, grad.n, packed),
-            *(where.table, where.parts, where.groups),
+            *(where.table, where.groups),
             *(_kinds(activations), _CONFIGURATION, kept, where.kept_tiles),
             *(gradients, where.gradient_tiles, sums, where.biases),
             *(to.numbers, to.stride, more),

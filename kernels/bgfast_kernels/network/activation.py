@@ -26,7 +26,7 @@ def activated(kind: int, parts: int, x: Any) -> Any:
     elif parts == 2:
         y = _better_tanh(x)
     else:
-        y = _best_tanh(x)
+        y = simd.tanh(x)
     return y
 
 
@@ -62,11 +62,3 @@ def _better_tanh(x: Any) -> Any:
     q = simd.fma(66.0 * t + 45045.0, t, memory.fill(7567560))
     q = simd.fma(simd.fma(q, t, memory.fill(413513100)), t, memory.fill(6547290750))
     return x * simd.fma(p, t, last) * simd.reciprocal(simd.fma(q, t, last))
-
-
-@jit(inline="always")  # type: ignore[untyped-decorator]
-def _best_tanh(x: Any) -> Any:
-    """Return tanh(x) to a few units in the last place, from exp(2 x) - 1."""
-    x = simd.larger(-10.0, simd.smaller(10.0, x))
-    e = simd.expm1(x + x)
-    return e * simd.reciprocal(e + 2.0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +22,7 @@ from bgfast_kernels.network.layout import (
     N_OUT,
     PARTS,
     ROWS,
+    SLOTS_IN,
     TILES_IN,
     TILES_OUT,
 )
@@ -26,63 +30,69 @@ from bgfast_kernels.network.packing import Bytes, Single, pack_rows, rows_of
 from bgfast_kernels.network.products import write_rows
 
 Row = NDArray[np.int64]
-Waiting = tuple[int, int, int, int, bool]
+Waiting = tuple[int, int, int, int, bool, int]
 """Where sums are, where left factors of them go, where they are kept and how much further their
-next parts, and whether they have two tiles of columns; first 0: none wait."""
+next parts, whether they have two tiles of columns, and slots if they are a group that has some;
+first 0: none wait."""
 
 
-@jit
-def forward(
-    start: int,
-    stop: int,
-    x: Single,
-    stride: int,
-    n: int,
-    weights: Bytes,
-    biases: Single,
-    table: NDArray[np.int64],
-    parts: int,
-    groups: int,
-    activations: NDArray[np.int64],
-    configuration: Bytes,
-    out: Single,
-    kept: Bytes,
-    kept_tiles: int,
-) -> None:
-    """Map the rows of blocks ``start <= block < stop`` through every network.
+@functools.cache
+def forward_kernel(parts: int) -> Any:
+    """Return the kernel for numbers of so many parts: LLVM unrolls loops over as many."""
 
-    Parameters
-    ----------
-    x, stride, n
-        Inputs, flat, rows ``stride`` numbers apart, and how many rows there are.
-    weights, biases
-        Packed, of one network after another.
-    table, parts, groups, kept_tiles
-        Of the layout.
-    activations
-        ``RELU`` or ``TANH``, of every network.
-    configuration
-        Of the tiles.
-    out
-        Results ``[network, n, n_out]``, flat.
-    kept
-        Inputs of all layers, for the backward pass; empty if there is none.
-    """
-    strip = 2 * groups * TILE
-    space = memory.scratch(3 * parts * strip + 8 * TILE)
-    inputs = memory.address(space)
-    sums = inputs + 3 * parts * strip
-    other_sums = sums + 4 * TILE
-    count, last = len(activations), len(table) - 1
-    input_tiles = table[0, TILES_IN] * parts
-    block_tiles = input_tiles + count * kept_tiles
-    zero = 0 * start  # not a literal, for which the kernel would be compiled again
-    none = zero, zero, zero, zero, zero > 0
-    amx.configure(memory.address(configuration))
-    for block in range(start, stop):
-        at = memory.address(kept) + block * block_tiles * TILE if len(kept) else 0
-        _inputs(memory.address(x), stride, n, block, table[0, N_IN], inputs, strip, parts, at)
-        for k in range(count):
+    @jit(key=str(parts))  # type: ignore[untyped-decorator]
+    def forward(
+        start: int,
+        stop: int,
+        x: Single,
+        stride: int,
+        n: int,
+        weights: Bytes,
+        biases: Single,
+        table: NDArray[np.int64],
+        groups: int,
+        activations: NDArray[np.int64],
+        configuration: Bytes,
+        out: Single,
+        kept: Bytes,
+        kept_tiles: int,
+    ) -> None:
+        """Map the rows of blocks ``start <= block < stop`` through every network.
+
+        Parameters
+        ----------
+        x, stride, n
+            Inputs, flat, rows ``stride`` numbers apart, and how many rows there are.
+        weights, biases
+            Packed, of one network after another.
+        table, groups, kept_tiles
+            Of the layout.
+        activations
+            ``RELU`` or ``TANH``, of every network.
+        configuration
+            Of the tiles.
+        out
+            Results ``[network, n, n_out]``, flat.
+        kept
+            Inputs of all layers, for the backward pass; empty if there is none.
+        """
+        strip = 2 * groups * TILE
+        space = memory.scratch(3 * parts * strip + 8 * TILE)
+        inputs = memory.address(space)
+        sums = inputs + 3 * parts * strip
+        other_sums = sums + 4 * TILE
+        count, last = len(activations), len(table) - 1
+        input_tiles = table[0, TILES_IN] * parts
+        block_tiles = input_tiles + count * kept_tiles
+        zero = 0 * start  # not a literal, for which the kernel would be compiled again
+        none = zero, zero, zero, zero, zero > 0, zero
+        amx.configure(memory.address(configuration))
+        n_blocks = stop - start
+        for turn in range(count * n_blocks):  # one network at a time has room in the second cache
+            k, block = turn // n_blocks, start + turn % n_blocks
+            at = memory.address(kept) + block * block_tiles * TILE if len(kept) else zero
+            there = at if k == 0 else zero
+            _inputs(memory.address(x), stride, n, block, table[0], inputs, strip, parts, there)
             right = memory.address(weights) + k * (len(weights) // count)
             offsets = memory.address(biases) + 4 * k * (len(biases) // count)
             own = at + (input_tiles + k * kept_tiles) * TILE if at else 0
@@ -95,32 +105,65 @@ def forward(
                 for t in range(0, tiles, 2):
                     two = t + 1 < tiles
                     _multiply(
-                        right, offsets, row, t, two, source, strip, parts, sums, activation, waiting
+                        right,
+                        offsets,
+                        row,
+                        t,
+                        two,
+                        source,
+                        strip,
+                        parts,
+                        sums,
+                        activation,
+                        waiting,
                     )
                     there = after + t * TILE if at else 0
-                    waiting = sums, target + t * TILE, there, tiles * TILE, two
+                    slots = table[layer + 1, SLOTS_IN] if t + 2 >= tiles else zero
+                    waiting = sums, target + t * TILE, there, tiles * TILE, two, slots
                     sums, other_sums = other_sums, sums
                 source = target
             row = table[last]
             to = memory.address(out) + 4 * k * n * row[N_OUT]
             for t in range(row[TILES_OUT]):
                 _multiply(
-                    right, offsets, row, t, False, source, strip, parts, sums, activation, waiting
+                    right,
+                    offsets,
+                    row,
+                    t,
+                    False,
+                    source,
+                    strip,
+                    parts,
+                    sums,
+                    activation,
+                    waiting,
                 )
                 waiting = none
                 write_rows(sums, to, row[N_OUT], n, block, row[N_OUT], t, False)
-    amx.release()
-    memory.keep(space)
+        amx.release()
+        memory.keep(space)
+
+    return forward
 
 
 @jit
 def _inputs(
-    x: int, stride: int, n: int, block: int, n_in: int, target: int, strip: int, parts: int, at: int
+    x: int,
+    stride: int,
+    n: int,
+    block: int,
+    row_0: Row,
+    target: int,
+    strip: int,
+    parts: int,
+    at: int,
 ) -> None:
     """Write the inputs of a block as left factors, and keep them from ``at`` on, if not 0."""
-    next_kept = (n_in + 15) // 16 * TILE
-    for g in range((n_in + 31) // 32):
+    n_in, groups = row_0[N_IN], row_0[GROUPS_IN]
+    next_kept = row_0[TILES_IN] * TILE
+    for g in range(groups):
         two = 32 * g + 16 < n_in
+        slots = row_0[SLOTS_IN] if g == groups - 1 else 0
         for r in range(16):
             row, offset = ROWS * block + r, 2 * g * TILE + ROW * r
             a = rows_of(x, stride, n, row, 32 * g, n_in)
@@ -129,10 +172,10 @@ def _inputs(
             d = rows_of(x, stride, n, row + 16, 32 * g + 16, n_in)
             there = at + offset if at else 0
             to = target + offset
-            pack_rows(stream, to, strip, there, next_kept, parts, two, a, b, c, d)
+            pack_rows(stream, to, strip, there, next_kept, parts, two, slots, a, b, c, d)
 
 
-@jit
+@jit(forceinline=True)  # type: ignore[untyped-decorator]
 def _multiply(
     weights: int,
     biases: int,
@@ -147,7 +190,7 @@ def _multiply(
     waiting: Waiting,
 ) -> None:
     """Write the sums of one or two tiles of columns, and finish meanwhile those that wait."""
-    groups, parts_right = row[GROUPS_IN], row[PARTS]
+    groups, parts_right = row[GROUPS_IN], row[PARTS] if parts == 1 else parts
     right = weights + row[FORWARD] + t * groups * parts_right * TILE
     offsets = biases + 4 * row[BIAS] + ROW * t
     given = (activation, strip, parts, waiting)
@@ -162,6 +205,7 @@ def _multiply(
         right,
         groups,
         parts_right,
+        row[SLOTS_IN],
         offsets,
         sums,
     )
@@ -176,11 +220,17 @@ def _finish(
     parts: int,
     waiting: Waiting,
 ) -> None:
-    """Activate some of the rows of sums that wait."""
-    sums, target, at, next_kept, two = waiting
-    for r in range(first * ROW, last * ROW, ROW):
-        a, b, c, d = products.row_of(sums + r)
-        a, b = activated(activation, parts, a), activated(activation, parts, b)
-        c, d = activated(activation, parts, c), activated(activation, parts, d)
-        there = at + r if at else 0
-        pack_rows(stream, target + r, strip, there, next_kept, parts, two, a, b, c, d)
+    """Activate some of the rows of sums that wait, and pack those before."""
+    sums, target, at, next_kept, two, slots = waiting
+    for unit in range(first, last):
+        r = unit * ROW
+        if unit < ROWS // 2:
+            a, b, c, d = products.row_of(sums + r)
+            a, b = activated(activation, parts, a), activated(activation, parts, b)
+            c, d = activated(activation, parts, c), activated(activation, parts, d)
+            products.set_row(sums + r, a, b, c, d)
+        if unit > 0:
+            r -= ROW
+            a, b, c, d = products.row_of(sums + r)
+            there = at + r if at else 0
+            pack_rows(stream, target + r, strip, there, next_kept, parts, two, slots, a, b, c, d)

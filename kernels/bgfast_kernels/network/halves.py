@@ -89,6 +89,18 @@ def second_paired(typing_context: Any, low: Any, high: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def first_halves(typing_context: Any, a: Any, b: Any) -> Any:
+    """Return the first 16 numbers of two vectors, one after the other."""
+    return _words(a, b), _joined(8)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def first_quarters(typing_context: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Return the first 8 numbers of four vectors, one after the other."""
+    return _words(a, b, c, d), _joined(4)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def store(typing_context: Any, address: Any, words: Any) -> Any:
     """Write words to an address."""
 
@@ -141,6 +153,23 @@ def _widened(numbers: range) -> Any:
         undefined = ir.Constant(_HALVES, ir.Undefined)
         some = builder.shuffle_vector(halves, undefined, shuffle_mask(numbers))
         return builder.bitcast(builder.shl(builder.zext(some, _WORDS), _SHIFT), _NUMBERS)
+
+    return emit
+
+
+def _joined(n_words: int) -> Any:
+    """Emit the first words of all vectors, which fill one, two by two."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        n = n_words
+        places = list(range(n))
+        while len(values) > 1:
+            mask = shuffle_mask([*places, *(values[0].type.count + k for k in places)])
+            pairs = zip(values[::2], values[1::2], strict=True)
+            values = [builder.shuffle_vector(a, b, mask) for a, b in pairs]
+            n *= 2
+            places = list(range(n))
+        return values[0]
 
     return emit
 

@@ -19,6 +19,9 @@ from bgfast_kernels.network.layout import (
     N_IN,
     N_OUT,
     PARTS,
+    SLOTS_IN,
+    SLOTS_OUT,
+    tiles_of_slots,
 )
 
 Bytes = NDArray[np.uint8]
@@ -56,7 +59,7 @@ def pack_forward(
         row = table[layer]
         to = memory.address(packed) + k * (len(packed) // count) + row[FORWARD]
         to += t * row[GROUPS_IN] * row[PARTS] * TILE
-        _pack_column(addresses[k, layer], row[N_OUT], row[N_IN], row[PARTS], t, to)
+        _pack_column(addresses[k, layer], row, t, to)
         n_out = row[N_OUT]
         x = rows_of(addresses[k, len(table) + layer], n_out, 1, 0, 16 * t, n_out)
         if parts == 1 and layer < last:
@@ -66,10 +69,12 @@ def pack_forward(
 
 
 @jit
-def _pack_column(source: int, n_out: int, n_in: int, parts: int, t: int, to: int) -> None:
-    space = memory.scratch(TILE)
+def _pack_column(source: int, row: NDArray[np.int64], t: int, to: int) -> None:
+    n_in, n_out, parts, slots = row[N_IN], row[N_OUT], row[PARTS], row[SLOTS_IN]
+    space = memory.scratch(3 * TILE)
     tile = memory.address(space)
-    for g in range((n_in + 31) // 32):
+    whole = n_in // 32 if slots else row[GROUPS_IN]
+    for g in range(whole):
         for part in range(parts):
             for o in range(16):
                 if part == 0:  # the next column: weights come from far away
@@ -84,6 +89,15 @@ def _pack_column(source: int, n_out: int, n_in: int, parts: int, t: int, to: int
                 halves.store(tile + ROW * o, halves.rounded(a, b))
             memory.transpose_tile(tile, to)
             to += TILE
+    if slots:
+        none = halves.rounded(memory.fill(0), memory.fill(0))
+        for o in range(16):
+            x = rows_of(source, n_in, n_out, 16 * t + o, 32 * whole, n_in)
+            first, second, third = _three_parts(x, memory.fill(0))
+            a, b, c, d, e, f = _right_parts(parts, none, first, second, third)
+            _write_slots(tile + ROW * o, TILE, slots, parts, a, b, c, d, e, f)
+        for i in range(tiles_of_slots(slots, parts)):
+            memory.transpose_tile(tile + i * TILE, to + i * TILE)
     memory.keep(space)
 
 
@@ -105,7 +119,9 @@ def pack_backward(
         row = table[layer]
         source, n_out, n_in = addresses[k, layer], row[N_OUT], row[N_IN]
         to = memory.address(packed) + k * size + row[BACKWARD] + t * row[GROUPS_OUT] * parts * TILE
-        for o in range(0, 32 * row[GROUPS_OUT], 2):
+        slots = row[SLOTS_OUT]
+        whole = n_out // 32 if slots else row[GROUPS_OUT]
+        for o in range(0, 32 * whole, 2):
             for ahead in (o + 16, o + 17):
                 memory.prefetch(source + 4 * (ahead * n_in + 16 * t))
             a = rows_of(source, n_in, n_out, o, 16 * t, n_in)
@@ -115,6 +131,39 @@ def pack_backward(
                 halves.store(to + part * TILE, halves.first_paired(low, high))
                 a, b = a - halves.first(low), b - halves.first(high)
             to += ROW if o % 32 < 30 else (parts - 1) * TILE + ROW
+        if slots:
+            _pack_slots(source, n_in, n_out, t, 32 * whole, slots, parts, to)
+
+
+@jit
+def _pack_slots(
+    source: int, n_in: int, n_out: int, t: int, first: int, slots: int, parts: int, to: int
+) -> None:
+    """Write the inputs of tile t of the outputs from ``first`` on as a group of slots."""
+    none = halves.rounded(memory.fill(0), memory.fill(0))
+    rows = 16 // slots
+    for i in range(rows):
+        a = rows_of(source, n_in, n_out, first + 2 * i, 16 * t, n_in)
+        b = rows_of(source, n_in, n_out, first + 2 * i + 1, 16 * t, n_in)
+        of_a, of_b = _three_parts(a, memory.fill(0)), _three_parts(b, memory.fill(0))
+        words = _right_parts(
+            parts,
+            none,
+            halves.first_paired(of_a[0], of_b[0]),
+            halves.first_paired(of_a[1], of_b[1]),
+            halves.first_paired(of_a[2], of_b[2]),
+        )
+        at, step = to + i * ROW, rows * ROW
+        halves.store(at, words[0])
+        halves.store(at + step, words[1])
+        halves.store(at + 2 * step, words[2])
+        halves.store(at + 3 * step, words[3])
+        if parts == 3:
+            halves.store(at + 4 * step, words[4])
+            halves.store(at + 5 * step, words[5])
+            if slots == 4:
+                halves.store(at + 6 * step, none)
+                halves.store(at + 7 * step, none)
 
 
 @jit(inline="always")  # type: ignore[untyped-decorator]
@@ -126,6 +175,7 @@ def pack_rows(
     next_pairs: int,
     parts: int,
     two: bool,
+    slots: int,
     a: Any,
     b: Any,
     c: Any,
@@ -145,27 +195,80 @@ def pack_rows(
         How many parts there are.
     two
         Whether there is a second tile of columns among these.
+    slots
+        Of the group, if it has some; else 0.
     a, b, c, d
         Columns 0-15 of row r, 16-31 of row r, 0-15 of row r + 16, 16-31 of row r + 16.
     """
-    upper, lower = halves.rounded(a, b), halves.rounded(c, d)
-    _write_part(write, to, at, two, upper, lower)
-    for part in range(1, parts):
+    if slots:
+        upper_1, upper_2, upper_3 = _three_parts(a, b)
+        lower_1, lower_2, lower_3 = _three_parts(c, d)
+        _write_left_slots(to, next_part, slots, parts, upper_1, upper_2, upper_3)
+        _write_left_slots(to + TILE, next_part, slots, parts, lower_1, lower_2, lower_3)
+        if at:
+            _keep(write, at, two, upper_1, lower_1)
+            _keep(write, at + next_pairs, two, upper_2, lower_2)
+            if parts == 3:
+                _keep(write, at + 2 * next_pairs, two, upper_3, lower_3)
+        return
+    for part in range(parts):
+        upper, lower = halves.rounded(a, b), halves.rounded(c, d)
+        halves.store(to + part * next_part, upper)
+        halves.store(to + part * next_part + TILE, lower)
+        if at:
+            _keep(write, at + part * next_pairs, two, upper, lower)
         a, b = a - halves.first(upper), b - halves.second(upper)
         c, d = c - halves.first(lower), d - halves.second(lower)
-        upper, lower = halves.rounded(a, b), halves.rounded(c, d)
-        there = at + part * next_pairs if at else 0
-        _write_part(write, to + part * next_part, there, two, upper, lower)
 
 
 @jit(inline="always")  # type: ignore[untyped-decorator]
-def _write_part(write: Any, to: int, at: int, two: bool, upper: Any, lower: Any) -> None:
-    halves.store(to, upper)
-    halves.store(to + TILE, lower)
-    if at:
-        write(at, halves.first_paired(upper, lower))
-        if two:
-            write(at + TILE, halves.second_paired(upper, lower))
+def _keep(write: Any, at: int, two: bool, upper: Any, lower: Any) -> None:
+    write(at, halves.first_paired(upper, lower))
+    if two:
+        write(at + TILE, halves.second_paired(upper, lower))
+
+
+@jit(forceinline=True)  # type: ignore[untyped-decorator]
+def _three_parts(a: Any, b: Any) -> tuple[Any, Any, Any]:
+    first = halves.rounded(a, b)
+    a, b = a - halves.first(first), b - halves.second(first)
+    second = halves.rounded(a, b)
+    third = halves.rounded(a - halves.first(second), b - halves.second(second))
+    return first, second, third
+
+
+@jit(forceinline=True)  # type: ignore[untyped-decorator]
+def _write_left_slots(
+    to: int, next_tile: int, slots: int, parts: int, first: Any, second: Any, third: Any
+) -> None:
+    _write_slots(to, next_tile, slots, parts, first, second, third, first, second, first)
+
+
+@jit(forceinline=True)  # type: ignore[untyped-decorator]
+def _right_parts(
+    parts: int, none: Any, first: Any, second: Any, third: Any
+) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """Return what the slots of a right factor hold."""
+    if parts == 2:
+        return second, first, none, first, none, none
+    return third, second, first, second, first, first
+
+
+@jit(forceinline=True)  # type: ignore[untyped-decorator]
+def _write_slots(
+    to: int, next_tile: int, slots: int, parts: int, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any
+) -> None:
+    """Write a row of the tiles whose slots hold the beginnings of six vectors."""
+    if slots == 4:
+        halves.store(to, halves.first_quarters(a, b, c, d))
+        if parts == 3:
+            none = halves.rounded(memory.fill(0), memory.fill(0))
+            halves.store(to + next_tile, halves.first_quarters(e, f, none, none))
+    else:
+        halves.store(to, halves.first_halves(a, b))
+        halves.store(to + next_tile, halves.first_halves(c, d))
+        if parts == 3:
+            halves.store(to + 2 * next_tile, halves.first_halves(e, f))
 
 
 @jit(inline="always")  # type: ignore[untyped-decorator]

@@ -7,10 +7,14 @@ from typing import Any
 from bgfast_kernels.compiling import jit
 from bgfast_kernels.network import amx, memory
 from bgfast_kernels.network.amx import ROW, TILE
-from bgfast_kernels.network.layout import ROWS
+from bgfast_kernels.network.layout import ROWS, tiles_of_slots
 
-UNITS_OF_ROWS = 16
-"""Units of work on sums that wait after which their rows are done: a row of each tile is one."""
+UNITS_OF_ROWS = 17
+"""Units of work on sums that wait after which their rows are done.
+
+In each but the last one work on a row of all tiles begins, in the next one it ends: all at once it
+would be a chain so long that the processor, waiting for its end, has no room for products behind.
+"""
 
 
 @jit(inline="always")  # type: ignore[untyped-decorator]
@@ -25,6 +29,7 @@ def multiply(
     right: int,
     groups: int,
     parts: int,
+    slots: int,
     offsets: int,
     sums: int,
 ) -> None:
@@ -43,6 +48,8 @@ def multiply(
         Where the left factor begins, how much further its next part, and how many there are.
     right, groups, parts
         Where the first tile of columns of the right factor begins, its groups, and its parts.
+    slots
+        Of the last group; 0 if it is like the others.
     offsets
         Where 32 numbers are to be added to every row; 16 without ``two``.
     sums
@@ -58,14 +65,18 @@ def multiply(
         done = UNITS_OF_ROWS
     _begin(two, offsets)
     for g in range(groups):
-        for phase in range(phases):
-            _fetch(two, left, next_part, right, groups, parts, g, phase)
+        folded = slots > 0 and g == groups - 1
+        for phase in range(tiles_of_slots(slots, parts) if folded else phases):
+            if folded:
+                _fetch_slots(two, left, next_part, right, groups, parts, g, phase)
+            else:
+                _fetch(two, left, next_part, right, groups, parts, g, phase)
             if done < units and turn == 0:
                 until = min(done + at_once, units)
                 finish(done, until, *given)
                 done = until
             turn = turn + 1 if turn + 1 < every else 0
-            _add(two, left, next_part, parts_left, right, parts, g)
+            _add(two, folded, left, next_part, parts_left, right, parts, g)
     end(sums)
     if done < units:
         finish(done, units, *given)
@@ -101,9 +112,8 @@ def _fetch(
     g
         The group.
     phase
-        One after the other they take in, of n parts, those products whose numbers add up to at
-        most n + 1: (1, 1); (1, 2), (1, 1), (2, 1); or (1, 3), (1, 2), (2, 2), (2, 1), (3, 1),
-        (1, 1). The others are below the last digit.
+        One after the other they take in the products (1, 1); (1, 2), (1, 1), (2, 1); or (1, 3),
+        (1, 2), (2, 2), (2, 1), (3, 1), (1, 1) of parts.
     """
     left += 2 * g * TILE
     right += g * parts * TILE
@@ -128,12 +138,34 @@ def _fetch(
 
 
 @jit(forceinline=True)  # type: ignore[untyped-decorator]
+def _fetch_slots(
+    two: bool, left: int, next_part: int, right: int, groups: int, parts: int, g: int, tile: int
+) -> None:
+    """Load the same of a group of slots, tile by tile."""
+    left += 2 * g * TILE + tile * next_part
+    right += (g * parts + tile) * TILE
+    amx.load(4, left, ROW)
+    amx.stream(6, right, ROW)
+    if two:
+        amx.stream(7, right + groups * parts * TILE, ROW)
+    amx.load(5, left + TILE, ROW)
+
+
+@jit(forceinline=True)  # type: ignore[untyped-decorator]
 def _add(
-    two: bool, left: int, next_part: int, parts_left: int, right: int, parts: int, g: int
+    two: bool,
+    folded: bool,
+    left: int,
+    next_part: int,
+    parts_left: int,
+    right: int,
+    parts: int,
+    g: int,
 ) -> None:
     """Add to the sums the products of what was fetched.
 
-    With one tile of columns that is a whole group, whose right factor may have more parts.
+    With one tile of columns that is a whole group, whose right factor may have more parts, unless
+    it has slots.
     """
     if two:
         amx.multiply(0, 4, 6)
@@ -145,6 +177,8 @@ def _add(
     right += g * parts * TILE
     amx.multiply(0, 4, 6)
     amx.multiply(2, 5, 6)
+    if folded:
+        return
     for part in range(parts_left):
         if part > 0:
             amx.load(4, left + part * next_part, ROW)
@@ -173,6 +207,15 @@ def row_of(at: int) -> tuple[Any, Any, Any, Any]:
         memory.load(at + 2 * TILE),
         memory.load(at + 3 * TILE),
     )
+
+
+@jit(inline="always")  # type: ignore[untyped-decorator]
+def set_row(at: int, a: Any, b: Any, c: Any, d: Any) -> None:
+    """Write what :func:`row_of` returns."""
+    memory.store(at, a)
+    memory.store(at + TILE, b)
+    memory.store(at + 2 * TILE, c)
+    memory.store(at + 3 * TILE, d)
 
 
 @jit

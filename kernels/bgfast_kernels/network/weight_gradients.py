@@ -140,11 +140,11 @@ def _add_products(
     """Sum up four tiles: outputs o and inputs i, o and i + 1, then output o + 1 with both.
 
     ``left`` and ``right`` are where tile o of the gradients and tile i of the inputs are in the
-    first block. Where there is no next tile the first one stands in; what comes of it is not used.
-    ``go_on`` adds to what is at ``sums``.
+    first block. Where there is no next tile, what belongs to it is not made. ``go_on`` adds to what
+    is at ``sums``.
     """
     left_low, right_low = tiles_left * TILE, tiles_right * TILE
-    next_left, next_right = TILE if o + 1 < tiles_left else 0, TILE if i + 1 < tiles_right else 0
+    both = o + 1 < tiles_left, i + 1 < tiles_right
     if go_on:
         amx.load(0, sums, ROW)
         amx.load(1, sums + TILE, ROW)
@@ -157,44 +157,51 @@ def _add_products(
         amx.zero(3)
     for _ in range(n_blocks):  # parts in the order of products.multiply
         amx.load(4, left, ROW)
-        amx.load(5, left + next_left, ROW)
+        if both[0]:
+            amx.load(5, left + TILE, ROW)
         if parts == 3:
-            _add_with_right(right + 2 * right_low, next_right)
+            _add_with_right(right + 2 * right_low, both)
         if parts >= 2:
-            _add_with_right(right + right_low, next_right)
+            _add_with_right(right + right_low, both)
         if parts == 3:
-            _add_with_left(left + left_low, next_left)
-        _add_with_right(right, next_right)
+            _add_with_left(left + left_low, both)
+        _add_with_right(right, both)
         if parts == 3:
-            _add_with_left(left + 2 * left_low, next_left)
-            _add_with_left(left, next_left)
+            _add_with_left(left + 2 * left_low, both)
+            _add_with_left(left, both)
         if parts == 2:
-            _add_with_left(left + left_low, next_left)
+            _add_with_left(left + left_low, both)
         left += left_step
         right += right_step
     products.end(sums)
 
 
 @jit(forceinline=True)  # type: ignore[untyped-decorator]
-def _add_with_right(at: int, next_tile: int) -> None:
-    """Load two tiles of inputs, and add their products with those of gradients."""
+def _add_with_right(at: int, both: tuple[bool, bool]) -> None:
+    """Load one or both tiles of inputs, and add their products with those of gradients."""
     amx.load(6, at, ROW)
     amx.multiply(0, 4, 6)
-    amx.multiply(2, 5, 6)
-    amx.load(7, at + next_tile, ROW)
-    amx.multiply(1, 4, 7)
-    amx.multiply(3, 5, 7)
+    if both[0]:
+        amx.multiply(2, 5, 6)
+    if both[1]:
+        amx.load(7, at + TILE, ROW)
+        amx.multiply(1, 4, 7)
+        if both[0]:
+            amx.multiply(3, 5, 7)
 
 
 @jit(forceinline=True)  # type: ignore[untyped-decorator]
-def _add_with_left(at: int, next_tile: int) -> None:
-    """Load two tiles of gradients, and add their products with those of inputs."""
+def _add_with_left(at: int, both: tuple[bool, bool]) -> None:
+    """Load one or both tiles of gradients, and add their products with those of inputs."""
     amx.load(4, at, ROW)
     amx.multiply(0, 4, 6)
-    amx.multiply(1, 4, 7)
-    amx.load(5, at + next_tile, ROW)
-    amx.multiply(2, 5, 6)
-    amx.multiply(3, 5, 7)
+    if both[1]:
+        amx.multiply(1, 4, 7)
+    if both[0]:
+        amx.load(5, at + TILE, ROW)
+        amx.multiply(2, 5, 6)
+        if both[1]:
+            amx.multiply(3, 5, 7)
 
 
 @jit

@@ -35,14 +35,13 @@ from bgfast_kernels.simd.memory import (
     store_between,
     transpose_tile,
 )
-from bgfast_kernels.simd.transcendental import exp, expm1, log_one_plus, logarithm
+from bgfast_kernels.simd.transcendental import exp, log_one_plus, logarithm, tanh
 
 __all__ = [
     "WIDTH_BYTES",
     "Lanes",
     "any_less",
     "exp",
-    "expm1",
     "fill",
     "fma",
     "lane_sums",
@@ -60,6 +59,7 @@ __all__ = [
     "spread",
     "store",
     "store_between",
+    "tanh",
     "transpose_tile",
     "where_at_most",
     "where_bit",

@@ -96,19 +96,24 @@ def reciprocal(typing_context: Any, a: Any) -> Any:
     With AVX-512: the 14-bit estimate y and, with e = 1 - a y, the series y (1 + e), in float64
     y (1 + e) (1 + e^2). Elsewhere: the division.
     """
-    single = a.dtype == types.float32
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        (x,) = values
-        one = ir.Constant(x.type, [1.0] * a.count)
-        if "+avx512f" not in context.codegen().magic_tuple()[2]:
-            return builder.fdiv(one, x)
-        y = _estimate(builder, x, "ps" if single else "pd")
-        e = _call(builder, "llvm.fma", [_negative(builder, x), y, one])
-        y = _call(builder, "llvm.fma", [y, e, y])
-        return y if single else _call(builder, "llvm.fma", [y, builder.fmul(e, e), y])
+        return quotient(context, builder, None, values[0])
 
     return a(a), emit
+
+
+def quotient(context: Any, builder: Any, a: Any, b: Any) -> Any:
+    """Emit ``a / b``, or ``1 / b`` for no ``a``, with :func:`reciprocal`'s series."""
+    one = ir.Constant(b.type, [1.0] * b.type.count)
+    if "+avx512f" not in context.codegen().magic_tuple()[2]:
+        return builder.fdiv(one if a is None else a, b)
+    single = isinstance(b.type.element, ir.FloatType)
+    y = _estimate(builder, b, "ps" if single else "pd")
+    e = _call(builder, "llvm.fma", [_negative(builder, b), y, one])
+    y = y if a is None else builder.fmul(a, y)
+    y = _call(builder, "llvm.fma", [y, e, y])
+    return y if single else _call(builder, "llvm.fma", [y, builder.fmul(e, e), y])
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -1,4 +1,4 @@
-"""Exponentials and logarithms of vectors, to about two units in the last place.
+"""Exponentials and logarithms of vectors, to about two units in the last place (tanh: to five).
 
 The series are the textbook ones, cut where the next term is below the rounding error; there is no
 table and no call, so they stay in registers.
@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from bgfast_kernels.simd.arithmetic import _call
+from bgfast_kernels.simd.arithmetic import _call, quotient
 
 # ln 2 in two parts, so that the first times an exponent is exact (Cody and Waite, 1980).
 _LN2 = {
@@ -43,14 +43,30 @@ def exp(typing_context: Any, a: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def expm1(typing_context: Any, a: Any) -> Any:
-    """Return exp(a) - 1 of a vector without loss near 0; |a| must be at most 87."""
-    degree = 8 if a.dtype == types.float32 else 14
+def tanh(typing_context: Any, a: Any) -> Any:
+    """Return the hyperbolic tangent of a vector.
+
+    ``e / (e + 2)`` with ``e = exp(2 a) - 1 = 2^k 2^r - 1`` and |r| <= 1/2. That 2 / ln 2 is rounded
+    does no harm: it changes a by a rounding error, and far from 0 tanh is flat. Sums are in an
+    order that keeps chains short, as kernels evaluate few vectors at a time.
+    """
+    single = a.dtype == types.float32
+    end, degree = (10.0, 6) if single else (20.0, 12)  # tanh(end) is 1; the next term is no digit
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        power, r, series = _reduced(builder, values[0], degree)
-        from_one = builder.fsub(power, _constant(power, 1.0))
-        return _fma(builder, power, builder.fmul(r, series), from_one)
+        (x,) = values
+        for bound, operator in ((end, "<"), (-end, ">")):
+            limit = _constant(x, bound)
+            x = builder.select(builder.fcmp_ordered(operator, limit, x), limit, x)
+        scale, magic = _constant(x, 2 / math.log(2)), _magic(x)
+        shifted = _fma(builder, x, scale, magic)
+        r = _fma(builder, x, scale, builder.fneg(builder.fsub(shifted, magic)))
+        power = _power(builder, shifted)
+        terms = [math.log(2) ** n / math.factorial(n) for n in range(1, degree + 2)]
+        series = _polynomial_in_pairs(builder, r, terms)
+        above_one = builder.fsub(power, _constant(x, 1.0))
+        e = _fma(builder, builder.fmul(power, r), series, above_one)
+        return quotient(context, builder, e, builder.fadd(e, _constant(x, 2.0)))
 
     return a(a), emit
 
@@ -108,20 +124,31 @@ def log_one_plus(typing_context: Any, a: Any) -> Any:
 def _reduced(builder: Any, x: Any, degree: int) -> tuple[Any, Any, Any]:
     """Emit 2^k, r and expm1(r) / r, where x = k ln 2 + r with integral k and |r| <= ln 2 / 2.
 
-    Adding a number whose unit in the last place is 1 rounds to k and leaves k + bias in the lowest
-    bits. ``degree`` is that of the series of expm1.
+    Adding the magic number rounds to k and leaves k + bias in the lowest bits. ``degree`` is that
+    of the series of expm1.
     """
     single = isinstance(x.type.element, ir.FloatType)
-    magic = _constant(x, 1.5 * 2.0**23 + 127 if single else 1.5 * 2.0**52 + 1023)
+    magic = _magic(x)
     shifted = _fma(builder, x, _constant(x, 1 / math.log(2)), magic)
     k = builder.fsub(shifted, magic)
     r = x
     for part in _LN2[single]:
         r = _fma(builder, k, _constant(x, -part), r)
-    bits = _integers(builder, shifted)
-    power = builder.bitcast(builder.shl(bits, _constant(bits, 23 if single else 52)), x.type)
     series = [1 / math.factorial(n) for n in range(1, degree + 1)]
-    return power, r, _polynomial(builder, r, series)
+    return _power(builder, shifted), r, _polynomial(builder, r, series)
+
+
+def _magic(x: Any) -> Any:
+    """Return a number whose unit in the last place is 1 and whose lowest bits are the bias."""
+    single = isinstance(x.type.element, ir.FloatType)
+    return _constant(x, 1.5 * 2.0**23 + 127 if single else 1.5 * 2.0**52 + 1023)
+
+
+def _power(builder: Any, shifted: Any) -> Any:
+    """Emit 2^k from the sum of k and :func:`_magic`."""
+    bits = _integers(builder, shifted)
+    digits = 23 if isinstance(shifted.type.element, ir.FloatType) else 52
+    return builder.bitcast(builder.shl(bits, _constant(bits, digits)), shifted.type)
 
 
 def _polynomial(builder: Any, x: Any, coefficients: Sequence[float]) -> Any:
@@ -130,6 +157,16 @@ def _polynomial(builder: Any, x: Any, coefficients: Sequence[float]) -> Any:
     for coefficient in reversed(coefficients[:-1]):
         value = _fma(builder, value, x, _constant(x, coefficient))
     return value
+
+
+def _polynomial_in_pairs(builder: Any, x: Any, coefficients: Sequence[float]) -> Any:
+    """Evaluate the same by Estrin's scheme: pairs of terms, then pairs of pairs."""
+    terms = [_constant(x, coefficient) for coefficient in coefficients]
+    while len(terms) > 1:
+        pairs = [_fma(builder, x, b, a) for a, b in zip(terms[::2], terms[1::2], strict=False)]
+        terms = pairs + terms[2 * len(pairs) :]
+        x = builder.fmul(x, x)
+    return terms[0]
 
 
 def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
