@@ -83,43 +83,65 @@ def weight_gradients(
         the other.
     """
     space = memory.scratch((stop - start) * 4 * TILE)
+    sums = memory.address(space)
     input_tiles = table[0, TILES_IN] * parts
     right_step = (input_tiles + count * kept_tiles) * TILE
     left_step = count * gradient_tiles * TILE
-    left, right = memory.address(gradients), memory.address(kept) + origin * right_step
+    size = len(result) // count
+    begin = start
+    while begin < stop:
+        k, layer, _, _ = squares[begin]
+        end = begin + 1
+        while end < stop and squares[end, 0] == k and squares[end, 1] == layer:
+            end += 1
+        row = table[layer]
+        before = row[KEPT] + input_tiles + k * kept_tiles if layer else 0
+        left = memory.address(gradients) + (k * gradient_tiles + row[GRADIENT]) * TILE
+        right = memory.address(kept) + origin * right_step + before * TILE
+        of_layer = squares[begin:end]
+        amx.configure(memory.address(configuration))
+        _sum_layer(of_layer, row, parts, left, left_step, right, right_step, n_blocks, sums)
+        amx.release()
+        to = memory.address(result) + 4 * (k * size + row[WEIGHT])
+        for square in range(end - begin):
+            _, _, o, i = of_layer[square]
+            _write_square(sums + square * 4 * TILE, row[N_OUT], row[N_IN], o, i, more, to)
+        begin = end
+    memory.keep(space)
+
+
+@jit
+def _sum_layer(
+    squares: NDArray[np.int64],
+    row: NDArray[np.int64],
+    parts: int,
+    left: int,
+    left_step: int,
+    right: int,
+    right_step: int,
+    n_blocks: int,
+    sums: int,
+) -> None:
+    """Sum up the squares of one layer, whose first tiles are at ``left`` and ``right``."""
     together = _BLOCKS_TOGETHER[parts - 1]
-    amx.configure(memory.address(configuration))
     for first in range(0, n_blocks, together):
-        sums = memory.address(space)
-        for square in range(start, stop):
-            k, layer, o, i = squares[square]
-            row = table[layer]
-            before = row[KEPT] + input_tiles + k * kept_tiles if layer else 0
+        last = min(first + together, n_blocks)
+        for square in range(len(squares)):
+            _, _, o, i = squares[square]
             _add_products(
-                left + first * left_step + (k * gradient_tiles + row[GRADIENT] + o) * TILE,
+                left + first * left_step + o * TILE,
                 left_step,
-                right + first * right_step + (before + i) * TILE,
+                right + first * right_step + i * TILE,
                 right_step,
-                min(together, n_blocks - first),
+                last - first,
                 parts,
                 row[TILES_OUT],
                 row[TILES_IN],
                 o,
                 i,
                 first > 0,
-                sums,
+                sums + square * 4 * TILE,
             )
-            sums += 4 * TILE
-    amx.release()
-    sums = memory.address(space)
-    size = len(result) // count
-    for square in range(start, stop):
-        k, layer, o, i = squares[square]
-        row = table[layer]
-        to = memory.address(result) + 4 * (k * size + row[WEIGHT])
-        _write_square(sums, row[N_OUT], row[N_IN], o, i, more, to)
-        sums += 4 * TILE
-    memory.keep(space)
 
 
 @jit
