@@ -225,6 +225,14 @@ def test_parts_serve_where_the_unit_does_not(precision):
     assert "Coupling" not in type(few[0].grad_fn).__name__
 
 
+@PRECISIONS
+@DIRECTIONS
+def test_values_of_another_type_are_refused_as_by_the_parts(precision, inverse):
+    block, value = make(precision)
+    with torch.no_grad(), pytest.raises((RuntimeError, TypeError), match="dtype|float32"):
+        run(block, value.double(), inverse)
+
+
 @DIRECTIONS
 def test_networks_that_were_changed_are_called(inverse):
     block, value = make("high")

@@ -14,6 +14,7 @@ from bgfast.flows.dense import dense
 from bgfast.flows.dense_plain import plain_dense
 from bgfast.flows.dense_tiles import tiles_pay
 from bgfast.flows.execution import packed_networks
+from bgfast.ops import use_backend
 from tests.flows.test_dense import flow_and_latent, network
 
 needs_unit = pytest.mark.skipif(not tiles.is_supported(), reason="no matrix unit here")
@@ -64,6 +65,19 @@ def test_full_precision_is_as_close_to_float64_as_plain_float32(activation):
     )
     for a, b, c in zip(ours, plain, true, strict=True):
         assert distance([a], [c]) < 1.2 * distance([b], [c]) + 1e-7
+
+
+@needs_unit
+def test_in_full_precision_another_backend_is_respected():
+    inputs = network(600, (150, 130), torch.float32)
+    with use_backend("torch"):
+        assert "TiledDense" not in type(dense(*inputs, "tanh", "full").grad_fn).__name__
+
+
+def test_inputs_of_another_type_are_refused_as_torch_does():
+    x, weights, biases = network(600, (150, 130), torch.float32)
+    with torch.no_grad(), pytest.raises(RuntimeError, match="dtype"):
+        dense(x.double(), weights, biases, "tanh", "full")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from bgfast_kernels import cpu, network
 pytestmark = pytest.mark.skipif(not network.is_supported(), reason="no matrix unit here")
 
 # Fewest and most columns of tiles and groups, one more and one less; one hidden layer and several.
-WIDTHS = [(1, 1, 1), (16, 32, 16), (17, 33, 15, 31, 48), (38, 200, 200, 38), (5, 40, 150)]
+WIDTHS = [(1, 1, 1), (16, 32, 16), (17, 33, 15, 31, 48), (38, 200, 200, 38), (42, 75, 10, 150)]
 ROUNDED = 2.0**-8
 TOLERANCE = {1: 8 * ROUNDED, 2: 8 * ROUNDED**2, 3: 64 * ROUNDED**3}
 PARTS = pytest.mark.parametrize("parts", TOLERANCE, ids=["bfloat16", "high", "full"])
@@ -185,6 +185,22 @@ def test_bits_depend_neither_on_threads_nor_on_other_rows(activation, parts):
     part = as_rows(np.ascontiguousarray(x[77:90]), widths[0])
     (some,) = network.forward(packed, part, (activation,))
     assert np.array_equal(some, results[0][0][77:90])
+
+
+@PARTS
+@pytest.mark.parametrize("widths", WIDTHS, ids=str)
+def test_what_is_left_in_memory_changes_nothing(widths, parts, monkeypatch):
+    expected = run(widths, 70, parts, "tanh")
+
+    def used(*where):
+        memory = network.memory.scratch(where[-1])
+        memory[:] = 0xFF  # NaN, in float32 as in bfloat16
+        return memory
+
+    monkeypatch.setattr(network._lasting, "take", used)
+    monkeypatch.setattr(network._recycled, "take", used)
+    for a, b in zip(run(widths, 70, parts, "tanh"), expected, strict=True):
+        assert np.array_equal(a, b)
 
 
 @PARTS
