@@ -124,6 +124,8 @@ def test_exponentials_of_either_sign(dtype):
         error = np.abs(value - wanted)
         unit = np.spacing(np.abs(wanted).astype(dtype))
         assert (error <= (1.0 if value is out[0] else 5.0) * unit).all()
+    assert (np.abs(out[1]) <= 1).all()
+    assert (np.abs(out[1]) >= 1 - np.finfo(dtype).epsneg)[np.abs(x) > 20].all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -1,4 +1,4 @@
-"""A dense network with bfloat16 products, in one pass over its rows (processors with Intel AMX).
+"""Dense networks with bfloat16 products, each in one pass over its rows (with Intel AMX).
 
 Numbers have one, two or three parts:
 
@@ -240,11 +240,12 @@ def backward(
         min_rows=_LEAST_COLUMNS,
     )
     blocks = n_blocks(grad.n)
-    at_once = min(blocks, _BLOCKS_AT_ONCE)
+    at_once = max(1, min(blocks, _BLOCKS_AT_ONCE))
     gradients = _lasting.take("gradients", at_once * count * where.gradient_tiles * TILE)
     sums = _lasting.take("sums", 4 * at_once * count * where.biases).view(np.float32)
     to = Rows(_NO_NUMBERS, 0, 0) if grad_x is None else grad_x
-    grad_weights = np.empty(count * where.weights if needs_parameters else 0, np.float32)
+    new = np.empty if blocks else np.zeros
+    grad_weights = new(count * where.weights if needs_parameters else 0, np.float32)
     grad_biases = np.zeros(count * where.biases)  # many blocks, one after the other: in float64
     parted = squares(widths, count)
     for origin in range(0, blocks, at_once):

@@ -1,4 +1,4 @@
-"""Gradients of the layers' results, block of rows by block of rows, last layer to first."""
+"""Gradients of the layers' results, network by network and block by block, last layer to first."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ made of them, where the gradients, and sums over their rows; how much further th
 activations and of gradients are, whether there are two tiles of columns, and slots if they are a
 group that has some; first 0: none wait."""
 
+# Bytes from the memory for pairs of rows, six tiles, to 32 zeros and to sums over rows, 32 numbers.
 _NOTHING, _SUMS = 6 * TILE, 6 * TILE + 2 * ROW
 
 
@@ -107,7 +108,7 @@ def backward_kernel(parts: int) -> Any:
         none = zero, zero, zero, zero, zero, zero, zero > 0, zero
         amx.configure(memory.address(configuration))
         n_blocks = stop - start
-        for turn in range(count * n_blocks):  # one network at a time has room in the second cache
+        for turn in range(count * n_blocks):
             k, i = turn // n_blocks, start + turn % n_blocks
             block, i = origin + i, i * count + k
             right = memory.address(weights) + k * (len(weights) // count)
@@ -251,12 +252,12 @@ def _finish(
     activation, strip, parts
         As above.
     pairs
-        Memory for six tiles, the same for all units.
+        Memory for six tiles, 32 zeros and 32 sums, the same for all units.
     waiting
         What waits.
     """
     sums, y, target, to, column_sums, next_kept, two, slots = waiting
-    next_tile = TILE if two else 0
+    next_tile = TILE if two else 0  # gradients without a second tile are zeros, times anything
     row_sums = pairs + _SUMS
     for unit in range(first, min(last, UNITS_OF_ROWS)):
         r = unit * ROW

@@ -1,4 +1,8 @@
-"""Networks of the same inputs, block of rows by block of rows: activations stay in the cache."""
+"""Networks of the same inputs, one after the other, each block of rows by block of rows.
+
+So activations stay in the first cache, and the weights of a network in the second. Inputs are
+packed anew for every network, which is little work.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +92,7 @@ def forward_kernel(parts: int) -> Any:
         none = zero, zero, zero, zero, zero > 0, zero
         amx.configure(memory.address(configuration))
         n_blocks = stop - start
-        for turn in range(count * n_blocks):  # one network at a time has room in the second cache
+        for turn in range(count * n_blocks):
             k, block = turn // n_blocks, start + turn % n_blocks
             at = memory.address(kept) + block * block_tiles * TILE if len(kept) else zero
             there = at if k == 0 else zero

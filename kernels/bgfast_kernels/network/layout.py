@@ -17,9 +17,9 @@ Right factors (weights)
 A last group of at most 16 columns, in several parts
     Most of its tiles would be zeros, so several products of parts are one product of tiles: these
     have two slots of 16 columns, or four of 8, for one part each. From slot to slot, tile to tile,
-    left parts are 1, 2, 3, 1, 2, 1, and right parts 3, 2, 1, 2, 1, 1 (of two: 2, 1, none, 1).
-    Tiles of a left factor are one part's place after the other, those of a right factor one after
-    the other.
+    left parts are 1, 2, 3, 1, 2, 1, and right parts 3, 2, 1, 2, 1, 1. Of two parts, the left ones
+    are the first four of these, where a third is as good as any, and the right ones 2, 1, none, 1.
+    What slots are left in a last tile are zeros in both. Tiles lie where otherwise parts do.
 Kept activations and gradients, for the gradients of the weights
     ``[block, network, layer, part, columns]``, before the first network of a block the inputs of
     all: row r of a tile holds, for 16 columns, the rows r and r + 16 of the block; those of

@@ -9,10 +9,10 @@ from bgfast_kernels.network import amx, memory
 from bgfast_kernels.network.amx import ROW, TILE
 from bgfast_kernels.network.layout import ROWS, tiles_of_slots
 
-UNITS_OF_ROWS = 17
+UNITS_OF_ROWS = ROWS // 2 + 1
 """Units of work on sums that wait after which their rows are done.
 
-In each but the last one work on a row of all tiles begins, in the next one it ends: all at once it
+In each but the last one work on a row of each tile begins, in the next one it ends: all at once it
 would be a chain so long that the processor, waiting for its end, has no room for products behind.
 """
 
@@ -36,7 +36,8 @@ def multiply(
     """Write the sums of one or two tiles of columns, and do meanwhile what waits.
 
     The matrix unit works while the vector units do. What waits may be the last columns of this very
-    left factor, so its rows are done before the last group is fetched, evenly over the phases.
+    left factor, so its rows are done before the last group is fetched, evenly over the phases; all
+    at once and before anything else if that group is the only one.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Exponentials and logarithms of vectors, to about two units in the last place (tanh: to five).
+"""Exponentials and logarithms of vectors, to two or three units in the last place; tanh to five.
 
 The series are the textbook ones, cut where the next term is below the rounding error; there is no
 table and no call, so they stay in registers.
@@ -48,10 +48,11 @@ def tanh(typing_context: Any, a: Any) -> Any:
 
     ``e / (e + 2)`` with ``e = exp(2 a) - 1 = 2^k 2^r - 1`` and |r| <= 1/2. That 2 / ln 2 is rounded
     does no harm: it changes a by a rounding error, and far from 0 tanh is flat. Sums are in an
-    order that keeps chains short, as kernels evaluate few vectors at a time.
+    order that keeps chains short, as kernels evaluate few vectors at a time. In float32 the
+    quotient, too, is short, and what should be 1 may be one unit less.
     """
     single = a.dtype == types.float32
-    end, degree = (10.0, 6) if single else (20.0, 12)  # tanh(end) is 1; the next term is no digit
+    end, degree = (10.0, 6) if single else (20.0, 12)  # tanh is 1 there; the next term no digit
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         (x,) = values
@@ -66,7 +67,8 @@ def tanh(typing_context: Any, a: Any) -> Any:
         series = _polynomial_in_pairs(builder, r, terms)
         above_one = builder.fsub(power, _constant(x, 1.0))
         e = _fma(builder, builder.fmul(power, r), series, above_one)
-        return quotient(context, builder, e, builder.fadd(e, _constant(x, 2.0)))
+        below = builder.fadd(e, _constant(x, 2.0))
+        return quotient(context, builder, e, below) if single else builder.fdiv(e, below)
 
     return a(a), emit
 
