@@ -135,10 +135,11 @@ def pack(
 def kept_memory(widths: tuple[int, ...], parts: int, n: int, count: int = 1) -> Bytes:
     """Return memory for the inputs of all layers of ``count`` packed networks, for ``n`` rows.
 
-    It begins at a cache line. The array itself has to be held as long as they are needed, as
-    :meth:`bgfast_kernels.network.recycling.Recycled.take` says.
+    It begins at a cache line. What is returned, or an array or tensor made of it, has to be held as
+    long as they are needed.
     """
-    return _recycled.take(n_blocks(n) * layout(widths, parts).all_kept_tiles(count) * TILE)
+    n_bytes = n_blocks(n) * layout(widths, parts).all_kept_tiles(count) * TILE
+    return _of_activations.take(n_bytes)
 
 
 def forward(
@@ -165,7 +166,8 @@ def forward(
     """
     where, count = layout(packed.widths, packed.parts), packed.n_networks
     if kept is None:
-        _recycled.forget_idle()
+        _of_activations.forget_idle()
+        _of_gradients.forget_idle()
     elif kept.ctypes.data % 64:
         raise ValueError(
             "kept must begin at a cache line, as kept_memory does; this array does not"
@@ -244,8 +246,10 @@ def backward(
     gradients = _lasting.take("gradients", at_once * count * where.gradient_tiles * TILE)
     sums = _lasting.take("sums", 4 * at_once * count * where.biases).view(np.float32)
     to = Rows(_NO_NUMBERS, 0, 0) if grad_x is None else grad_x
-    new = np.empty if blocks else np.zeros
-    grad_weights = new(count * where.weights if needs_parameters else 0, np.float32)
+    n_bytes = 4 * count * where.weights if needs_parameters else 0
+    grad_weights = _of_gradients.take(n_bytes).view(np.float32)
+    if not blocks:
+        grad_weights[:] = 0.0
     grad_biases = np.zeros(count * where.biases)  # many blocks, one after the other: in float64
     parted = squares(widths, count)
     for origin in range(0, blocks, at_once):
@@ -314,4 +318,4 @@ def _least_blocks(where: Layout, count: int) -> int:
 
 
 _lasting = Lasting()
-_recycled = Recycled()
+_of_activations, _of_gradients = Recycled(), Recycled()

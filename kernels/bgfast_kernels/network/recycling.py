@@ -66,9 +66,9 @@ class Recycled:
         self._next_look = 0.0
 
     def take(self, n_bytes: int) -> Bytes:
-        """Return an array that begins at a cache line.
+        """Return an array of bytes that begins at a cache line.
 
-        It has to be held for as long as the memory is used: a slice of it does not hold it.
+        Whoever uses the memory has to hold it, or an array or tensor made of it.
         """
         size = _size_class(n_bytes)
         with self._lock:
@@ -79,7 +79,8 @@ class Recycled:
             self._make_room()
         if found is None:
             found = memory.scratch(size)
-        given = found[:n_bytes]
+        # Slices of a slice would hold the array alone: NumPy looks for it up to what is none.
+        given = np.asarray(memoryview(found)[:n_bytes])  # type: ignore[arg-type]
         weakref.finalize(given, self._take_back, found).atexit = False
         return given
 
