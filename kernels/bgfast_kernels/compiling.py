@@ -24,11 +24,6 @@ def source_hash() -> str:
 
 
 class _CacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
-    def __init__(self, py_func: Callable[..., Any], key: str) -> None:
-        super().__init__(py_func)
-        if key:
-            self._filename_base: str = f"{self.filename_base}.{key}"
-
     def check_cachable(self, cres: Any) -> bool:
         # A kernel lifted from a closure is cachable here: `key` names what it closes over.
         return True
@@ -41,13 +36,10 @@ class _SourceKeyedCache(FunctionCache):  # type: ignore[misc]
     served stale, and a kernel made by a factory would never be found again.
     """
 
-    def __init__(self, py_func: Callable[..., Any], key: str) -> None:
-        self._key = key
-        self._impl_class = functools.partial(_CacheImpl, key=key)
-        super().__init__(py_func)
+    _impl_class = _CacheImpl
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
-        return (sig, codegen.magic_tuple(), (source_hash(), self._key))
+        return (sig, codegen.magic_tuple(), source_hash())
 
 
 def jit(function: F | None = None, *, key: str = "", **options: Any) -> Any:
@@ -58,8 +50,8 @@ def jit(function: F | None = None, *, key: str = "", **options: Any) -> Any:
     function
         A function numba can compile.
     key
-        Name of what a factory-made function closes over (for example the energy); it tells cached
-        kernels of one factory apart and must be given for them.
+        Name of what a factory-made function closes over (for example the energy); it tells kernels
+        of one factory apart, on disk and where they are linked, and must be given for them.
     options
         Of numba: ``fastmath``, LLVM's flags (leave NaN and infinity alone unless the caller has
         excluded them); ``inline="always"`` lets numba inline a small callee before type inference,
@@ -69,6 +61,10 @@ def jit(function: F | None = None, *, key: str = "", **options: Any) -> Any:
     if function is None:
         return lambda f: jit(f, key=key, **options)
     flags = {"nogil": True, "boundscheck": False, "error_model": "numpy", **options}
+    if key:
+        # The name of native code has it from here. What numba adds to names counts up in a process:
+        # kernels that two processes compiled may have the same numbers.
+        function.__qualname__ += f".{key}"
     dispatcher = numba.njit(**flags)(function)
-    dispatcher._cache = _SourceKeyedCache(function, key)
+    dispatcher._cache = _SourceKeyedCache(function)
     return cast(F, dispatcher)
