@@ -17,6 +17,7 @@ RESULTS = Path(__file__).parent / "results"
 STEPS = {
     "kernel": ["dimer_kernel", "--json", str(RESULTS / "dimer_kernel.json")],
     "peers": ["peers", "--json", str(RESULTS / "peers.json")],
+    "spline": ["spline", "--json", str(RESULTS / "spline.json")],
     "ratios": ["ratios", "--json", str(RESULTS / "ratios.json")],
     "scaling": [
         "scaling",
