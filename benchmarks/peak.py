@@ -8,14 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bgfast_kernels import network
+
 _PROC = Path("/proc/self")
 
 
 def peak_growth(call: Callable[[], Any]) -> int:
     """Return by how many bytes the resident memory of this process rises at most during ``call``.
 
-    What the call allocates and returns counts; memory it finds free in the allocator does not, so
-    that is given back first.
+    What the call allocates and returns counts; memory that it finds free in the allocator, or that
+    a call before has left for it, does not, so that is given back first.
 
     Raises
     ------
@@ -23,6 +25,7 @@ def peak_growth(call: Callable[[], Any]) -> int:
         Where the peak cannot be reset (other systems than Linux).
     """
     gc.collect()
+    network.forget_memory()
     try:
         ctypes.CDLL(None).malloc_trim(0)
         (_PROC / "clear_refs").write_text("5")  # the peak starts again at what is resident now

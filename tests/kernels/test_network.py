@@ -198,6 +198,7 @@ def test_what_is_left_in_memory_changes_nothing(widths, parts, monkeypatch):
         return memory
 
     monkeypatch.setattr(network._lasting, "take", used)
+    monkeypatch.setattr(network.packed._lasting, "take", used)
     monkeypatch.setattr(network._of_activations, "take", used)
     monkeypatch.setattr(network._of_gradients, "take", used)
     for a, b in zip(run(widths, 70, parts, "tanh"), expected, strict=True):

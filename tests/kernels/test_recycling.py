@@ -39,6 +39,15 @@ def test_memory_is_given_out_again_once_all_of_it_is_gone_and_not_before(clock):
     assert {address(array) for array in again} == places
 
 
+def test_what_is_idle_can_be_forgotten_at_once_and_what_is_held_cannot(clock):
+    recycled = Recycled(clock)
+    held, _ = recycled.take(4096), recycled.take(1 << 20)
+    del _
+    assert recycled.n_bytes > 1 << 20
+    recycled.forget_all()
+    assert recycled.n_bytes == len(held)
+
+
 def test_sizes_that_differ_a_little_use_the_same_memory_and_others_do_not(clock):
     recycled = Recycled(clock)
     large = recycled.take(1 << 20)

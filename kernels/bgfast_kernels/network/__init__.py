@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgfast_kernels.cpu import parallel_rows
-from bgfast_kernels.network import amx, memory
+from bgfast_kernels.network import amx
 from bgfast_kernels.network.activation import KINDS
 from bgfast_kernels.network.amx import TILE, is_supported
 from bgfast_kernels.network.backward import backward_kernel
@@ -35,14 +35,14 @@ from bgfast_kernels.network.layout import (
     N_OUT,
     ROWS,
     TILES_IN,
-    TILES_OUT,
     WEIGHT,
     Layout,
     columns,
     layout,
     n_blocks,
 )
-from bgfast_kernels.network.packing import pack_backward, pack_forward
+from bgfast_kernels.network.packed import LEAST_COLUMNS, Packed, addresses, pack
+from bgfast_kernels.network.packing import pack_backward
 from bgfast_kernels.network.recycling import Lasting, Recycled
 from bgfast_kernels.network.weight_gradients import squares, sum_blocks, weight_gradients
 
@@ -52,6 +52,7 @@ __all__ = [
     "Rows",
     "addresses",
     "backward",
+    "forget_memory",
     "forward",
     "is_supported",
     "kept_memory",
@@ -64,8 +65,7 @@ Bytes = NDArray[np.uint8]
 # Blocks of the backward pass at a time. The gradients of fewer would stay in a core's cache, but
 # launching and adding up more often costs more.
 _BLOCKS_AT_ONCE = 32
-_LEAST_COLUMNS = 8  # tiles of columns worth a thread
-_LEAST_PRODUCTS = 2**22  # products of numbers worth one
+_LEAST_PRODUCTS = 2**22  # products of numbers worth a thread
 _CONFIGURATION = amx.configuration()
 _NO_BYTES = np.empty(0, np.uint8)
 _NO_NUMBERS = np.empty(0, np.float32)
@@ -77,59 +77,6 @@ class Rows(NamedTuple):
     numbers: Single
     stride: int
     n: int
-
-
-class Packed(NamedTuple):
-    """Weights and biases of networks of the same widths, for the forward pass."""
-
-    widths: tuple[int, ...]
-    n_networks: int
-    parts: int
-    weights: Bytes
-    biases: Single
-
-
-def addresses(*arrays: Single) -> NDArray[np.int64]:
-    """Return where contiguous arrays of one network lie in memory, as :func:`pack` takes that."""
-    return np.array([[array.ctypes.data for array in arrays]], np.int64)
-
-
-def pack(
-    widths: tuple[int, ...],
-    parameters: NDArray[np.int64],
-    parts: int = 1,
-    *,
-    passing: bool = False,
-) -> Packed:
-    """Return the numbers of networks as :func:`forward` takes them.
-
-    Parameters
-    ----------
-    widths
-        Columns of the inputs of all layers, and of the result.
-    parameters
-        A row for every network: addresses of the float32 weights of all layers,
-        ``[widths[i + 1], widths[i]]``, contiguous, then of their biases.
-    parts
-        How many bfloat16 numbers make a number, 1 to 3.
-    passing
-        Whether the next call of this thread may overwrite what is returned.
-    """
-    where, count = layout(widths, parts), len(parameters)
-    sizes = count * where.forward_bytes, 4 * count * where.biases
-    if passing:
-        packed, numbers = _lasting.take("forward", sizes[0]), _lasting.take("biases", sizes[1])
-    else:
-        packed, numbers = memory.scratch(sizes[0]), memory.scratch(sizes[1])
-    biases = numbers.view(np.float32)
-    tiles = columns(widths, count, TILES_OUT)
-    parallel_rows(
-        pack_forward,
-        len(tiles),
-        *(tiles, parameters, where.table, parts, packed, biases),
-        min_rows=_LEAST_COLUMNS,
-    )
-    return Packed(widths, count, parts, packed, biases)
 
 
 def kept_memory(widths: tuple[int, ...], parts: int, n: int, count: int = 1) -> Bytes:
@@ -239,7 +186,7 @@ def backward(
         pack_backward,
         len(tiles),
         *(tiles, parameters, where.table, parts, packed),
-        min_rows=_LEAST_COLUMNS,
+        min_rows=LEAST_COLUMNS,
     )
     blocks = n_blocks(grad.n)
     at_once = max(1, min(blocks, _BLOCKS_AT_ONCE))
@@ -282,6 +229,12 @@ def backward(
     )
 
 
+def forget_memory() -> None:
+    """Return to the system what is kept for the next step of training: none has to follow."""
+    _of_activations.forget_all()
+    _of_gradients.forget_all()
+
+
 def _check(
     where: Layout, count: int, activations: tuple[str, ...], kept: Bytes | None, n: int
 ) -> None:
@@ -318,4 +271,5 @@ def _least_blocks(where: Layout, count: int) -> int:
 
 
 _lasting = Lasting()
+# Two, as neither keeps more than was in use at once, and they are not in use at the same time.
 _of_activations, _of_gradients = Recycled(), Recycled()

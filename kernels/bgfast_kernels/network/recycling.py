@@ -90,6 +90,13 @@ class Recycled:
             with self._lock:
                 self._look()
 
+    def forget_all(self) -> None:
+        """Forget all that is idle."""
+        with self._lock:
+            self._look()
+            self._idle.clear()
+            self._most_held = self._held
+
     @property
     def n_bytes(self) -> int:
         """All memory there is, in use or not."""
