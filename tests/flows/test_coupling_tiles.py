@@ -206,6 +206,21 @@ def test_parameters_may_be_frozen_before_the_backward_pass(frozen):
     assert all((p.grad is None) or p.requires_grad for p in block.parameters())
 
 
+def test_gradients_that_somebody_keeps_are_not_written_over():
+    block, value = make("high")
+    parameters = list(block.parameters())
+
+    def gradients(scale):
+        y, logdet = run(block, scale * value, inverse=False)
+        return torch.autograd.grad(y.sum() + logdet.sum(), parameters)
+
+    kept = [gradient[:1] for gradient in gradients(1.0)]
+    before = [gradient.clone() for gradient in kept]
+    for scale in (2.0, 3.0):
+        gradients(scale)
+    assert all(torch.equal(a, b) for a, b in zip(kept, before, strict=True))
+
+
 def test_a_value_changed_before_the_backward_pass_is_noticed():
     block, value = make("high")
     y, _ = run(block, value, inverse=False)
