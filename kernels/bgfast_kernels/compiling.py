@@ -57,9 +57,16 @@ def jit(function: F | None = None, *, key: str = "", **options: Any) -> Any:
         excluded them); ``inline="always"`` lets numba inline a small callee before type inference,
         ``forceinline=True`` LLVM one of any size; ``error_model``, if not ``"numpy"``, which makes
         a division by zero an infinity instead of an exception.
+
+    Raises
+    ------
+    ValueError
+        If ``function`` closes over something and has no ``key``.
     """
     if function is None:
         return lambda f: jit(f, key=key, **options)
+    if function.__closure__ and not key:
+        raise ValueError(f"key must name what {function.__qualname__} closes over, got none")
     flags = {"nogil": True, "boundscheck": False, "error_model": "numpy", **options}
     if key:
         # The name of native code has it from here. What numba adds to names counts up in a process:

@@ -3,6 +3,9 @@
 import subprocess
 import sys
 
+import pytest
+from bgfast_kernels import cpu
+
 FACTORY = """
 import sys
 import numpy as np
@@ -41,3 +44,13 @@ def test_kernels_that_two_processes_compiled_are_not_taken_for_each_other(tmp_pa
     for value in ("5", "6"):
         assert run(value) == 8 * [value]
     assert run("5", "6") == 2 * (4 * ["5"] + 4 * ["6"])
+
+
+def test_a_kernel_of_a_factory_needs_a_name_of_its_own():
+    value = 5
+
+    def kernel(start, stop, out):
+        out[start:stop] = value
+
+    with pytest.raises(ValueError, match="key must name what .*kernel closes over"):
+        cpu.jit(kernel)

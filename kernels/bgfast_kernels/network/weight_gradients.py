@@ -88,6 +88,7 @@ def weight_gradients(
     right_step = (input_tiles + count * kept_tiles) * TILE
     left_step = count * gradient_tiles * TILE
     size = len(result) // count
+    amx.configure(memory.address(configuration))
     begin = start
     while begin < stop:
         k, layer, _, _ = squares[begin]
@@ -99,14 +100,13 @@ def weight_gradients(
         left = memory.address(gradients) + (k * gradient_tiles + row[GRADIENT]) * TILE
         right = memory.address(kept) + origin * right_step + before * TILE
         of_layer = squares[begin:end]
-        amx.configure(memory.address(configuration))
         _sum_layer(of_layer, row, parts, left, left_step, right, right_step, n_blocks, sums)
-        amx.release()
         to = memory.address(result) + 4 * (k * size + row[WEIGHT])
         for square in range(end - begin):
             _, _, o, i = of_layer[square]
             _write_square(sums + square * 4 * TILE, row[N_OUT], row[N_IN], o, i, more, to)
         begin = end
+    amx.release()
     memory.keep(space)
 
 
