@@ -9,18 +9,12 @@ differentiated.
 
 On a processor with a matrix unit the whole network is one kernel (:mod:`bgfast.flows.dense_tiles`):
 in full precision where that is faster, in the others nearly always.
-
-Matrix products in float32 go through oneDNN, fused with the activation, on AMD processors, where
-MKL reaches half of oneDNN's rate; elsewhere through torch's default, which is as fast or faster on
-Intel. The rule looks at the maker and nothing else: one that measures could choose differently
-from run to run, and with it change the bits of a resumed training.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -47,9 +41,8 @@ from bgfast.flows.execution import (
 from bgfast.ops.backend import eager_cpu, requested_backend
 
 # Numbers in the largest activation from which on our own autograd function is worth its calls from
-# Python: a third of a small step is calls. Beside MKL it has less to gain.
-_LEAST_NUMBERS = 2**12
-_LEAST_NUMBERS_MKL = 2**17
+# Python: a third of a small step is calls.
+_LEAST_NUMBERS = 2**17
 
 # Rows of the backward pass at a time, for each thread: gradients of 200 float32 take 0.8 MB.
 _ROWS_PER_THREAD = 1024
@@ -109,7 +102,7 @@ def dense(
         return plain_dense(x, weights, biases, activation)
     if tracked:
         return _traced(_Dense, x, weights, biases, activation, "full")
-    if onednn_is_faster() or _is_small(x, weights):
+    if _is_small(x, weights):
         return _layers(x, weights, biases, activation)[-1]
     return dense_in_pieces(x, weights, biases, ACTIVATIONS[activation], _rows_at_once())
 
@@ -127,8 +120,7 @@ def _traced(
 
 
 def _is_small(x: Tensor, weights: Sequence[Tensor]) -> bool:
-    least = _LEAST_NUMBERS if onednn_is_faster() else _LEAST_NUMBERS_MKL
-    return len(x) * max(len(weight) for weight in weights) < least
+    return len(x) * max(len(weight) for weight in weights) < _LEAST_NUMBERS
 
 
 def _unfused(
@@ -169,29 +161,10 @@ def _layers(
 
 
 def _layer(x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
-    if onednn_is_faster() and x.dtype == torch.float32 and len(x):
-        fused: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "")
-        return fused
     # The bits of functional.linear, which copies the bias to every row and adds the product to it:
     # that copy takes longer than adding the bias afterwards.
     out = torch.mm(x, weight.t()).add_(bias)
     return out if activation == "none" else ACTIVATIONS[activation](out)
-
-
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    if onednn_is_faster() and a.dtype == torch.float32 and a.numel() and b.numel():
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
-        return out
-    return torch.mm(a, b)
-
-
-@functools.cache
-def onednn_is_faster() -> bool:
-    """Return whether this machine's float32 matrix products are faster through oneDNN."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return False
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and "AuthenticAMD" in cpuinfo.read_text()
 
 
 class _Dense(torch.autograd.Function):
@@ -281,17 +254,17 @@ def _gradients(
                 total = totals[n + i]
                 totals[n + i] = column_sums if total is None else total.add_(column_sums)
             if i > deepest:
-                g = _through_activation(activation, _product(g, weights[i]), inputs[i])
+                g = _through_activation(activation, torch.mm(g, weights[i]), inputs[i])
         if grad_x is not None:
-            grad_x[rows] = _product(g, weights[0])
+            grad_x[rows] = torch.mm(g, weights[0])
     return grad_x, totals
 
 
 def _add_product(total: Tensor | None, a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
     if total is None:
-        return _product(a, b).to(dtype)
-    if onednn_is_faster() or a.dtype != dtype:
-        return total.add_(_product(a, b))
+        return torch.mm(a, b).to(dtype)
+    if a.dtype != dtype:
+        return total.add_(torch.mm(a, b))
     return total.addmm_(a, b)
 
 

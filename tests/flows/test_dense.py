@@ -14,15 +14,11 @@ from bgfast.flows.dense_plain import plain_dense
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
 
 
-@pytest.fixture(params=[False, True], ids=["torch", "onednn"])
-def products(request, monkeypatch):
-    """Both ways to multiply matrices, whatever this machine prefers; small pieces of rows."""
-    if request.param and not torch.backends.mkldnn.is_available():
-        pytest.skip("this build of torch has no oneDNN")
-    monkeypatch.setattr(dense_module, "onednn_is_faster", lambda: request.param)
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """The fast path serves any batch, some rows at a time."""
     monkeypatch.setattr(dense_module, "_ROWS_PER_THREAD", 16)
-    for name in ("_LEAST_NUMBERS", "_LEAST_NUMBERS_MKL"):
-        monkeypatch.setattr(dense_module, name, 0)
+    monkeypatch.setattr(dense_module, "_LEAST_NUMBERS", 0)
 
 
 def network(n, hidden, dtype, n_in=6, n_out=5):
@@ -45,7 +41,7 @@ def close(ours, expected, dtype, tolerance=None):
         torch.testing.assert_close(a.double(), b.double(), rtol=0, atol=atol)
 
 
-@pytest.mark.usefixtures("products")
+@pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("activation", ["tanh", "relu", "silu"])
 @pytest.mark.parametrize("hidden", [(), (9,), (33, 40, 17)], ids=str)
@@ -65,7 +61,7 @@ def test_value_and_gradients_are_those_of_plain_torch(n, hidden, activation, dty
     close([out, *ours], [expected, *torch.autograd.grad((weight * expected).sum(), double)], dtype)
 
 
-@pytest.mark.usefixtures("products")
+@pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("frozen", [(0,), (1,), (0, 1, 4), (1, 2, 3, 4, 5, 6), (0, 2, 3, 5, 6)])
 def test_gradients_of_some_inputs_alone(frozen):
     x, weights, biases = network(40, (7, 8), torch.float64)
@@ -80,7 +76,7 @@ def test_gradients_of_some_inputs_alone(frozen):
     close(*results, torch.float64)
 
 
-@pytest.mark.usefixtures("products")
+@pytest.mark.usefixtures("small_pieces")
 def test_second_derivatives_are_those_of_plain_torch():
     x, weights, biases = network(20, (7, 8), torch.float64)
     tensors = (x, *weights, *biases)
