@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bgfast_kernels import network
+from bgfast_kernels import network, vector_network
 
 _PROC = Path("/proc/self")
 
@@ -25,7 +25,8 @@ def peak_growth(call: Callable[[], Any]) -> int:
         Where the peak cannot be reset (other systems than Linux).
     """
     gc.collect()
-    network.forget_memory()
+    for unit in (network, vector_network):
+        unit.forget_memory()
     try:
         ctypes.CDLL(None).malloc_trim(0)
         (_PROC / "clear_refs").write_text("5")  # the peak starts again at what is resident now

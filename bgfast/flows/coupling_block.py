@@ -1,4 +1,4 @@
-"""What a RealNVP block is made of, and whether a processor's matrix unit serves it as a whole."""
+"""What a RealNVP block is made of, and whether it is run as a whole."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module
 
 from bgfast.flows.conditioner import Conditioner
-from bgfast.flows.dense_tiles import networks_serve, tiles_pay
+from bgfast.flows.dense_tiles import networks_serve, served, tiles_pay
 from bgfast.flows.execution import Precision, prepared_weights
 
 
@@ -55,7 +55,7 @@ class Block(NamedTuple):
 def tiled_block(value: Tensor, n_first: int, networks: Sequence[Conditioner]) -> Block | None:
     """Return the block to be run as a whole, or ``None`` if its parts serve better.
 
-    So they do without a matrix unit, with few rows or narrow networks in "full", and where a
+    So they do where no kernel for whole networks serves or few rows do not pay for it, and where a
     network is not just what it is built as.
 
     Parameters
@@ -80,6 +80,7 @@ def tiled_block(value: Tensor, n_first: int, networks: Sequence[Conditioner]) ->
     lists = [each.parameter_lists() for each in networks]
     if value.dtype != torch.float32:
         return None
+    precision = served(precision)
     if not all(tiles_pay(precision, len(value), weights) for weights, _ in lists):
         return None
     n_second, n_layers = value.shape[1] - n_first, len(lists[0][0])

@@ -1,4 +1,4 @@
-"""A RealNVP block on processors with a matrix unit: networks and arithmetic as one autograd node.
+"""A RealNVP block, networks and arithmetic, as one autograd node.
 
 The two networks of a step share their inputs and run in one kernel, and the coupling step takes
 what they return where it is. The nodes and tensors of a block in parts take time that small batches
@@ -21,7 +21,7 @@ from torch import Tensor
 from bgfast.flows.coupling_block import Block
 from bgfast.flows.dense_bfloat16 import reference_dense
 from bgfast.flows.dense_plain import traced_gradients
-from bgfast.flows.dense_tiles import PARTS, addresses, pack, widths
+from bgfast.flows.dense_tiles import addresses, pack, parts, unit, widths
 from bgfast.flows.execution import packed_weights, prepared_weights
 from bgfast.ops.coupling_reference import reference_affine_coupling
 from bgfast.ops.library import in_memory, rows_of
@@ -73,7 +73,9 @@ class _Run:
         """Change half ``step``; return what the networks gave, ``[2, n, m]``."""
         halves = block.halves(self.value.shape[1])
         here, other = _columns(self.value, halves[step]), halves[1 - step]
-        out = network.forward(packed, _inputs(self.value, other), block.activations, kept)
+        out: NDArray[np.float32] = unit().forward(
+            packed, _inputs(self.value, other), block.activations, kept
+        )
         raw_s, t = _rows_of_each(out)
         logdet = self.logdet.data_ptr(), 1
         shape = affine.Shape(out.shape[1], out.shape[2], affine.FLOAT32)
@@ -95,7 +97,7 @@ class _Coupling(torch.autograd.Function):
         kept_of_steps: dict[int, tuple[Tensor, Tensor]] = {}
         for step in run.order:
             packed = pack(block.networks(step), block.precision, passing=True)
-            kept = network.kept_memory(packed.widths, packed.parts, len(value), 2)
+            kept = unit().kept_memory(packed.widths, packed.parts, len(value), 2)
             out = run.step(block, step, packed, kept)
             kept_of_steps[step] = torch.from_numpy(kept), torch.from_numpy(out)
         ctx.save_for_backward(value, *kept_of_steps[0], *kept_of_steps[1], *parameters)
@@ -137,7 +139,7 @@ class _Coupling(torch.autograd.Function):
                 ctx.inverse,
             )
             networks = [[t.contiguous() for t in of_one] for of_one in block.networks(step)]
-            gradients = network.backward(
+            gradients = unit().backward(
                 widths(networks[0]),
                 addresses(networks),
                 block.activations,
@@ -145,7 +147,7 @@ class _Coupling(torch.autograd.Function):
                 kept,
                 _inputs(grad, other) if needs_other else None,
                 any(needed),
-                PARTS[block.precision],
+                parts(block.precision),
                 more=True,
             )
             if any(needed):

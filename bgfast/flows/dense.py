@@ -7,8 +7,8 @@ torch: other activations, devices and dtypes, torch.compile, torch.func, forward
 dispatch modes, small batches of small networks; so is a backward pass that is itself to be
 differentiated.
 
-On a processor with a matrix unit the whole network is one kernel (:mod:`bgfast.flows.dense_tiles`):
-in full precision where that is faster, in the others nearly always.
+With AVX-512 the whole network is one kernel where that is faster (:mod:`bgfast.flows.dense_tiles`),
+in full precision, and with a matrix unit in the others.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from bgfast.flows.dense_bfloat16 import (
 )
 from bgfast.flows.dense_pieces import dense_in_pieces
 from bgfast.flows.dense_plain import ACTIVATIONS, plain_dense, traced_gradients
-from bgfast.flows.dense_tiles import TiledDense, tiled_dense, tiles_pay, tiles_serve
+from bgfast.flows.dense_tiles import TiledDense, served, tiled_dense, tiles_pay, tiles_serve
 from bgfast.flows.execution import (
     Precision,
     bfloat16_is_supported,
@@ -80,6 +80,7 @@ def dense(
         precision = "full"  # nothing is rounded where there is no hidden layer
     if precision != "full" and x.dtype != torch.float32:
         raise TypeError(f"conditioners in {precision!r} are for float32 flows, got {x.dtype}")
+    precision = served(precision)
     if (
         own_path
         and tiles_pay(precision, len(x), weights)

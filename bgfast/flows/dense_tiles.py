@@ -1,7 +1,8 @@
-"""The dense network on processors with a matrix unit: one kernel for all its layers.
+"""The dense network as one kernel for all its layers.
 
-:mod:`bgfast_kernels.network` works on a block of rows from the first layer to the last, so that
-activations stay in a core's cache, and multiplies in bfloat16:
+It works on a block of rows from the first layer to the last, so that activations stay in a core's
+cache: in float32 on processors with AVX-512 (:mod:`bgfast_kernels.vector_network`, precision
+``"full"`` alone), and on those with a matrix unit in bfloat16 (:mod:`bgfast_kernels.network`):
 
 - precision ``"bfloat16"``: the map of :func:`bgfast.flows.dense_bfloat16.rounded_dense`;
 - precision ``"high"``: numbers are sums of two bfloat16 numbers, which is the map of float32 to
@@ -10,24 +11,25 @@ activations stay in a core's cache, and multiplies in bfloat16:
 - precision ``"full"``: sums of three, which are all digits of a float32, and of the products of
   their parts those that float32 could tell: errors are those of float32.
 
-In high and full, an input or weight that bfloat16 cannot hold (3.39e38, infinity) makes rows NaN,
-and numbers below 1e-30 lose digits.
+In high and full on a matrix unit, an input or weight that bfloat16 cannot hold (3.39e38, infinity)
+makes rows NaN, and numbers below 1e-30 lose digits.
 
-Weights are packed in every call, which pays from a hundred rows on; in full from 512, with layers
-of 128 and more, and no fewer rows than the widest: else batches are left to torch's float32. Those
-in bfloat16 are not, as hidden units are steps there, and no number should land on another one
-because of its batch.
+Weights are packed in every call, which pays without a matrix unit from a few rows on. With one it
+does from a hundred; in full from 512, with layers of 128 and more, and no fewer rows than the
+widest: else batches are left to torch's float32. Those in bfloat16 are not, as hidden units are
+steps there, and no number should land on another one because of its batch.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
-from bgfast_kernels import network
+from bgfast_kernels import network, vector_network
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -39,20 +41,36 @@ from bgfast.ops.library import flat_rows
 _LEAST_ROWS: dict[Precision, int] = {"bfloat16": 1, "high": 128, "full": 512}
 _LEAST_WIDTH = 128  # of hidden layers, where the alternative is torch's own float32
 
-PARTS: dict[Precision, int] = {"bfloat16": 1, "high": 2, "full": 3}
-"""How many bfloat16 numbers make a number."""
+_PARTS: dict[Precision, int] = {"bfloat16": 1, "high": 2, "full": 3}
+
+
+def unit() -> ModuleType:
+    """Return the kernels that serve on this processor."""
+    return network if network.is_supported() else vector_network
+
+
+def parts(precision: Precision) -> int:
+    """Return how many bfloat16 numbers make a number there."""
+    return _PARTS[precision] if network.is_supported() else vector_network.WHOLE
+
+
+def served(precision: Precision) -> Precision:
+    """Return what this processor makes of a precision: without a matrix unit "high" is "full"."""
+    return "full" if precision == "high" and not network.is_supported() else precision
 
 
 def tiles_pay(precision: Precision, n: int, weights: Sequence[Tensor]) -> bool:
-    """Return whether ``n`` rows are worth packing the weights."""
+    """Return whether ``n`` rows are worth packing the weights, in a precision as it is served."""
+    hidden = [len(weight) for weight in weights[:-1]]
+    if not network.is_supported():
+        return precision == "full" and n >= max(8, max(hidden, default=0) // 4)
     if n < _LEAST_ROWS[precision]:
         return False
-    hidden = [len(weight) for weight in weights[:-1]]
     return precision != "full" or (min(hidden, default=0) >= _LEAST_WIDTH and n >= max(hidden))
 
 
 def tiles_serve(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> bool:
-    """Return whether there is a unit, and whether these fit together in shape, dtype and device.
+    """Return whether there are kernels, and whether these fit together in shape, dtype and device.
 
     The kernels get addresses: what does not fit is left to torch, which says so.
     """
@@ -65,7 +83,7 @@ def networks_serve(
     n_in: int, device: torch.device, weights: Sequence[Tensor], biases: Sequence[Tensor]
 ) -> bool:
     """Return the same for inputs of ``n_in`` columns."""
-    if not network.is_supported() or len(weights) < 2:
+    if not (network.is_supported() or vector_network.is_supported()) or len(weights) < 2:
         return False
     for weight, bias in zip(weights, biases, strict=True):
         shape = weight.shape
@@ -105,7 +123,7 @@ def tiled_dense(
     packed = store.get(key)
     if packed is None:
         packed = store[key] = pack([(*weights, *biases)], precision, passing=False)
-    return torch.from_numpy(network.forward(packed, _rows(x), (activation,))[0])
+    return torch.from_numpy(unit().forward(packed, _rows(x), (activation,))[0])
 
 
 class TiledDense(torch.autograd.Function):
@@ -120,8 +138,8 @@ class TiledDense(torch.autograd.Function):
     ) -> Tensor:
         """Run the network and keep what the gradients need."""
         packed = pack([parameters], precision, passing=True)
-        kept = network.kept_memory(packed.widths, packed.parts, x.shape[0])
-        (out,) = network.forward(packed, _rows(x), (activation,), kept)
+        kept = unit().kept_memory(packed.widths, packed.parts, x.shape[0])
+        (out,) = unit().forward(packed, _rows(x), (activation,), kept)
         ctx.activation, ctx.precision = activation, precision
         ctx.save_for_backward(x, torch.from_numpy(kept), *parameters)
         return torch.from_numpy(out)
@@ -137,7 +155,7 @@ class TiledDense(torch.autograd.Function):
             return grads[0], None, None, *grads[1:]
         networks = [[t.contiguous() for t in parameters]]
         grad_x = x.new_empty(x.shape) if needs[0] else None
-        found = network.backward(
+        found = unit().backward(
             widths(parameters),
             addresses(networks),
             (ctx.activation,),
@@ -145,7 +163,7 @@ class TiledDense(torch.autograd.Function):
             kept.numpy(),
             None if grad_x is None else _rows(grad_x),
             needs_parameters=any(needs[1:]),
-            parts=PARTS[ctx.precision],
+            parts=parts(ctx.precision),
         )
         grads = [
             torch.from_numpy(array) if need else None
@@ -162,8 +180,10 @@ def pack(
     ``passing``: the next call of this thread may overwrite what is returned.
     """
     together = [[t.contiguous() for t in parameters] for parameters in networks]
-    parts = PARTS[precision]
-    return network.pack(widths(together[0]), addresses(together), parts, passing=passing)
+    packed: network.Packed = unit().pack(
+        widths(together[0]), addresses(together), parts(precision), passing=passing
+    )
+    return packed
 
 
 def widths(parameters: Sequence[Tensor]) -> tuple[int, ...]:

@@ -102,7 +102,7 @@ def packed_networks() -> Iterator[None]:
 
 
 def packed_weights() -> dict[Any, Any]:
-    """Return where networks packed for the matrix unit are kept as long as they are needed."""
+    """Return where packed networks are kept as long as they are needed."""
     kept = _packed.get()
     return {} if kept is None else kept
 

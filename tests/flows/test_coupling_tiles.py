@@ -2,19 +2,26 @@
 
 import pytest
 import torch
-from bgfast_kernels import network
+from bgfast_kernels import network, vector_network
 from torch.nn.modules.module import register_module_forward_hook
 
 from bgfast.flows import RealNVP
 from bgfast.flows.dense_tiles import _LEAST_ROWS as LEAST
+from bgfast.flows.dense_tiles import unit
 from bgfast.flows.execution import bfloat16_conditioners
 from bgfast.ops import affine_coupling
 
-pytestmark = pytest.mark.skipif(not network.is_supported(), reason="no matrix unit here")
+pytestmark = pytest.mark.skipif(
+    not (network.is_supported() or vector_network.is_supported()), reason="no AVX-512 here"
+)
 
 N = 140  # more than "high" leaves to torch, and no multiple of a block of rows
 DIRECTIONS = pytest.mark.parametrize("inverse", [False, True], ids=["forward", "inverse"])
-PRECISIONS = pytest.mark.parametrize("precision", ["high", "bfloat16", "full"])
+UNIT = pytest.mark.skipif(not network.is_supported(), reason="no matrix unit here")
+PRECISIONS = pytest.mark.parametrize(
+    "precision", ["full", pytest.param("high", marks=UNIT), pytest.param("bfloat16", marks=UNIT)]
+)
+BEST = "high" if network.is_supported() else "full"
 
 
 @pytest.fixture(autouse=True)
@@ -85,12 +92,13 @@ def test_a_block_is_its_parts_in_value_and_all_gradients(n_first, options, preci
 @pytest.mark.parametrize("trained", ["scale_1", "shift_2", "layers.1.bias"])
 @pytest.mark.parametrize("with_value", [False, True])
 def test_no_gradient_is_computed_that_nobody_needs(with_value, trained, inverse, monkeypatch):
-    block, value = make("high")
+    block, value = make(BEST)
     value.requires_grad_(with_value)
     for name, p in block.named_parameters():
         p.requires_grad_(trained in name)
     wanted = [t for t in (value, *block.parameters()) if t.requires_grad]
-    asked, backward = [], network.backward
+    asked, kernels = [], unit()
+    backward = kernels.backward
     parts = in_parts(block, value, inverse)
     expected = torch.autograd.grad(parts, wanted, weights_of(*parts))
 
@@ -98,7 +106,7 @@ def test_no_gradient_is_computed_that_nobody_needs(with_value, trained, inverse,
         asked.append((args[5] is not None, args[6]))
         return backward(*args, **options)
 
-    monkeypatch.setattr(network, "backward", recorded)
+    monkeypatch.setattr(kernels, "backward", recorded)
     ours = run(block, value, inverse)
     found = torch.autograd.grad(ours, wanted, weights_of(*ours))
     assert all(close(a, b) for a, b in zip(found, expected, strict=True))
@@ -139,7 +147,7 @@ def test_values_and_gradients_may_lie_anywhere(precision, inverse):
 
 @DIRECTIONS
 def test_either_result_may_be_left_out_and_a_graph_used_twice(inverse):
-    block, value = make("high")
+    block, value = make(BEST)
     parameters = list(block.parameters())
     both = run(block, value, inverse)
     for i, out in enumerate(both):
@@ -207,7 +215,7 @@ def test_parameters_may_be_frozen_before_the_backward_pass(frozen):
 
 
 def test_gradients_that_somebody_keeps_are_not_written_over():
-    block, value = make("high")
+    block, value = make(BEST)
     parameters = list(block.parameters())
 
     def gradients(scale):
@@ -222,7 +230,7 @@ def test_gradients_that_somebody_keeps_are_not_written_over():
 
 
 def test_a_value_changed_before_the_backward_pass_is_noticed():
-    block, value = make("high")
+    block, value = make(BEST)
     y, _ = run(block, value, inverse=False)
     value.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -235,7 +243,7 @@ def test_parts_serve_where_the_unit_does_not(precision):
     assert "Coupling" not in type(run(block, value, inverse=False)[0].grad_fn).__name__
     block, value = make(precision, hidden=())
     assert "Coupling" not in type(run(block, value, inverse=False)[0].grad_fn).__name__
-    block, value = make("high")
+    block, value = make(BEST)
     few = run(block, value[:3], inverse=False)
     assert "Coupling" not in type(few[0].grad_fn).__name__
 
@@ -250,13 +258,13 @@ def test_values_of_another_type_are_refused_as_by_the_parts(precision, inverse):
 
 @DIRECTIONS
 def test_networks_that_were_changed_are_called(inverse):
-    block, value = make("high")
+    block, value = make(BEST)
     calls = []
     block.shift_1.register_forward_hook(lambda *_: calls.append(1))
     run(block, value, inverse)
     assert calls == [1]
     hook = register_module_forward_hook(lambda *_: calls.append(2))
-    block, value = make("high")
+    block, value = make(BEST)
     run(block, value, inverse)
     hook.remove()
     assert calls == [1, 2, 2, 2, 2]
@@ -268,14 +276,14 @@ def test_networks_that_were_changed_are_called(inverse):
         lambda block: setattr(block.shift_2, "activation", "relu"),
         lambda block: setattr(block.shift_1, "precision", "bfloat16"),
     ):
-        block, value = make("high")
+        block, value = make(BEST)
         change(block)
         ours, parts = run(block, value, inverse), in_parts(block, value, inverse)
         assert all(torch.equal(a, b) for a, b in zip(ours, parts, strict=True))
 
 
 def test_numbers_are_float32_whatever_the_default_is():
-    block, value = make("high")
+    block, value = make(BEST)
     value.requires_grad_()
     results = []
     for default in (torch.float32, torch.float64):

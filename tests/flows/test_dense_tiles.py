@@ -1,4 +1,4 @@
-"""Networks in precision "high": float32 to about 1e-5, exact densities, float32 elsewhere."""
+"""Networks as one kernel: "full" is float32, "high" to about 1e-5, densities are exact."""
 
 import os
 import subprocess
@@ -8,16 +8,25 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from bgfast_kernels import network as tiles
+from bgfast_kernels import vector_network
 
 from bgfast.flows import RealNVP, architecture, from_config, log_prob, log_q
 from bgfast.flows.dense import dense
 from bgfast.flows.dense_plain import plain_dense
-from bgfast.flows.dense_tiles import tiles_pay
+from bgfast.flows.dense_tiles import tiles_pay, unit
 from bgfast.flows.execution import packed_networks
 from bgfast.ops import use_backend
 from tests.flows.test_dense import flow_and_latent, network
 
 needs_unit = pytest.mark.skipif(not tiles.is_supported(), reason="no matrix unit here")
+needs_kernels = pytest.mark.skipif(
+    not (tiles.is_supported() or vector_network.is_supported()), reason="no AVX-512 here"
+)
+SERVED = [
+    pytest.param("full", marks=needs_kernels),
+    pytest.param("high", marks=needs_unit),
+    pytest.param("bfloat16", marks=needs_unit),
+]
 
 
 def distance(a, b):
@@ -46,7 +55,7 @@ def test_value_and_gradients_are_those_of_float32_to_1e_4(frozen, activation):
         assert torch.equal(dense(*inputs, activation, "high"), ours)
 
 
-@needs_unit
+@needs_kernels
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_full_precision_is_as_close_to_float64_as_plain_float32(activation):
     x, weights, biases = inputs = network(600, (150, 130), torch.float32)
@@ -67,7 +76,7 @@ def test_full_precision_is_as_close_to_float64_as_plain_float32(activation):
         assert distance([a], [c]) < 1.2 * distance([b], [c]) + 1e-7
 
 
-@needs_unit
+@needs_kernels
 def test_in_full_precision_another_backend_is_respected():
     inputs = network(600, (150, 130), torch.float32)
     with use_backend("torch"):
@@ -93,13 +102,29 @@ def test_inputs_of_another_type_are_refused_as_torch_does():
         ("full", 600, (600, 128), True),
     ],
 )
-def test_the_unit_serves_where_it_is_faster(precision, n, widths, pays):
+def test_the_matrix_unit_serves_where_it_is_faster(precision, n, widths, pays, monkeypatch):
+    monkeypatch.setattr(tiles, "is_supported", lambda: True)
     weights = [torch.empty(width, 3) for width in (*widths, 5)]
     assert tiles_pay(precision, n, weights) == pays
 
 
-@needs_unit
-@pytest.mark.parametrize("precision", ["high", "bfloat16"])
+@pytest.mark.parametrize(
+    ("precision", "n", "widths", "pays"),
+    [
+        ("full", 7, (8,), False),
+        ("full", 8, (8, 32), True),
+        ("full", 49, (100, 200), False),
+        ("full", 50, (200, 100), True),
+        ("bfloat16", 1000, (200,), False),
+    ],
+)
+def test_vector_units_serve_float32_from_a_few_rows_on(precision, n, widths, pays, monkeypatch):
+    monkeypatch.setattr(tiles, "is_supported", lambda: False)
+    weights = [torch.empty(width, 3) for width in (*widths, 5)]
+    assert tiles_pay(precision, n, weights) == pays
+
+
+@pytest.mark.parametrize("precision", SERVED)
 def test_inputs_weights_and_gradients_may_lie_anywhere(precision):
     x, weights, biases = network(140, (7, 8), torch.float32)
     results = []
@@ -129,11 +154,11 @@ def test_inputs_weights_and_gradients_may_lie_anywhere(precision):
     assert distance([dense(x, [negative, *weights[1:]], biases, "tanh", precision)], [out]) < 0.02
 
 
-@needs_unit
-def test_second_derivatives_are_those_of_float32():
+@pytest.mark.parametrize("precision", SERVED[:2])
+def test_second_derivatives_are_those_of_float32(precision):
     x, weights, biases = network(140, (7, 8), torch.float32)
     tensors, results = (x, *weights, *biases), []
-    for function in (lambda *i: dense(*i, "tanh", "high"), lambda *i: plain_dense(*i, "tanh")):
+    for function in (lambda *i: dense(*i, "tanh", precision), lambda *i: plain_dense(*i, "tanh")):
         value = function(x, weights, biases).square().sum()
         first = torch.autograd.grad(value, tensors, create_graph=True)
         results.append(torch.autograd.grad(sum(g.square().sum() for g in first), tensors))
@@ -189,19 +214,20 @@ def test_the_kernel_and_onednn_leave_each_others_unit_alone():
             assert torch.equal(dense(x, weights, biases, "tanh", "bfloat16"), kernel)
 
 
-@needs_unit
 @pytest.mark.parametrize("tied", [False, True])
-def test_a_batch_in_pieces_packs_each_network_once(tied, monkeypatch):
-    flow, z = flow_and_latent(64, "R1", precision="bfloat16")
+@pytest.mark.parametrize("precision", [SERVED[0], SERVED[2]])
+def test_a_batch_in_pieces_packs_each_network_once(precision, tied, monkeypatch):
+    flow, z = flow_and_latent(64, "R1", precision=precision)
     if tied:
         block = next(layer for layer in flow.flows if type(layer) is RealNVP)
         block.shift_1.layers[0].weight = block.scale_1.layers[0].weight
-    calls, pack = [], tiles.pack
-    monkeypatch.setattr(tiles, "pack", lambda *a, **k: calls.append(1) or pack(*a, **k))
+    calls, kernels = [], unit()
+    pack = kernels.pack
+    monkeypatch.setattr(kernels, "pack", lambda *a, **k: calls.append(1) or pack(*a, **k))
     with torch.no_grad():
         whole = flow(z)[0]
         assert len(calls) == 2  # scale and shift at once
-        monkeypatch.setattr("bgfast.flows.base._ROWS_PER_THREAD", 5)
+        monkeypatch.setattr("bgfast.flows.base._ROWS_PER_THREAD", 16)
         pieces = flow(z)[0]
     assert len(calls) == 4
     assert torch.equal(pieces, whole)
@@ -217,13 +243,13 @@ def test_precisions_in_turn_do_not_get_each_others_network():
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
-@needs_unit
-def test_threads_of_python_do_not_share_memory():
+@pytest.mark.parametrize("precision", SERVED[:2])
+def test_threads_of_python_do_not_share_memory(precision):
     inputs = [network(3000 + i, (128, 128), torch.float32) for i in range(4)]
 
     def gradients(given):
         x, weights, biases = given
-        out = dense(x, weights, biases, "tanh", "high")
+        out = dense(x, weights, biases, "tanh", precision)
         return torch.autograd.grad(out.square().sum(), (x, *weights, *biases))
 
     expected = [gradients(given) for given in inputs]
@@ -233,17 +259,20 @@ def test_threads_of_python_do_not_share_memory():
                 assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
 
 
-@needs_unit
+@needs_kernels
 @pytest.mark.parametrize("name", ["generic", "x86-64-v3"])
-def test_code_for_another_processor_does_not_use_the_unit(name):
-    code = "from bgfast_kernels import network; print(network.is_supported())"
+def test_code_for_another_processor_does_not_use_the_units(name):
+    code = (
+        "from bgfast_kernels import network, vector_network as vectors;"
+        "print(network.is_supported() or vectors.is_supported())"
+    )
     environment = {**os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": ""}
     command = [sys.executable, "-c", code]
     out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("precision", ["high", "bfloat16"])
+@pytest.mark.parametrize("precision", ["full", "high", "bfloat16"])
 def test_what_does_not_fit_together_is_refused_as_torch_does(precision):
     x, weights, biases = network(140, (7, 8), torch.float32)
     wrong = [

@@ -1,18 +1,32 @@
-"""The dense network on the matrix unit against float64, for ragged sizes and all precisions."""
+"""The dense network on both units against float64, for ragged sizes and all precisions."""
 
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from bgfast_kernels import cpu, network
+from bgfast_kernels import cpu, network, vector_network
 
-pytestmark = pytest.mark.skipif(not network.is_supported(), reason="no matrix unit here")
+MATRIX = pytest.mark.skipif(not network.is_supported(), reason="no matrix unit here")
+VECTOR = pytest.mark.skipif(not vector_network.is_supported(), reason="no AVX-512 here")
+WHOLE = vector_network.WHOLE
 
 # Fewest and most columns of tiles and groups, one more and one less; one hidden layer and several.
 WIDTHS = [(1, 1, 1), (16, 32, 16), (17, 33, 15, 31, 48), (38, 200, 200, 38), (41, 75, 10, 150)]
 ROUNDED = 2.0**-8
-TOLERANCE = {1: 8 * ROUNDED, 2: 8 * ROUNDED**2, 3: 64 * ROUNDED**3}
-PARTS = pytest.mark.parametrize("parts", TOLERANCE, ids=["bfloat16", "high", "full"])
+TOLERANCE = {1: 8 * ROUNDED, 2: 8 * ROUNDED**2, 3: 64 * ROUNDED**3, WHOLE: 2e-6}
+PARTS = pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param(1, id="bfloat16", marks=MATRIX),
+        pytest.param(2, id="high", marks=MATRIX),
+        pytest.param(3, id="full", marks=MATRIX),
+        pytest.param(WHOLE, id="vectors", marks=VECTOR),
+    ],
+)
+
+
+def unit(parts):
+    return vector_network if parts == WHOLE else network
 
 
 def make(widths, n, seed=0):
@@ -34,19 +48,19 @@ def as_rows(array, width):
 
 
 def pack(widths, weights, biases, parts=1):
-    return network.pack(widths, network.addresses(*weights, *biases), parts)
+    return unit(parts).pack(widths, network.addresses(*weights, *biases), parts)
 
 
 def run(widths, n, parts, activation, seed=0):
     """Return the result and all gradients."""
     weights, biases, (x, grad) = make(widths, n, seed)
-    kept = network.kept_memory(widths, parts, n)
+    kept = unit(parts).kept_memory(widths, parts, n)
     packed = pack(widths, weights, biases, parts)
-    (out,) = network.forward(packed, as_rows(x, widths[0]), (activation,), kept)
-    (again,) = network.forward(packed, as_rows(x, widths[0]), (activation,))
+    (out,) = unit(parts).forward(packed, as_rows(x, widths[0]), (activation,), kept)
+    (again,) = unit(parts).forward(packed, as_rows(x, widths[0]), (activation,))
     assert np.array_equal(out, again)
     grad_x = np.full((n, widths[0] + 2), np.nan, "f")
-    found = network.backward(
+    found = unit(parts).backward(
         widths,
         network.addresses(*weights),
         (activation,),
@@ -102,6 +116,7 @@ def test_relu_networks_are_those_of_float64_but_where_rounding_turns_a_unit_on_o
     assert all(distance(ours, exact) < 4 * TOLERANCE[parts] ** 0.75 for ours, exact in pairs)
 
 
+@MATRIX
 def test_the_output_layer_has_all_digits_of_float32_also_in_bfloat16():
     # One hidden unit that is exactly 1: the result is the sum of weights and bias.
     weights = [np.zeros((1, 1), "f"), np.array([[1 / 3], [1e-3], [-7e5]], "f")]
@@ -115,12 +130,13 @@ def test_the_output_layer_has_all_digits_of_float32_also_in_bfloat16():
     assert np.all(np.abs(out[:, 0] - exact[0]) < 6e-8)
 
 
-@pytest.mark.parametrize(("parts", "tolerance"), [(1, 4.1e-3), (2, 2e-5), (3, 5e-7)])
-def test_tanh_is_good_over_its_whole_range(parts, tolerance):
+@PARTS
+def test_tanh_is_good_over_its_whole_range(parts):
+    tolerance = {1: 4.1e-3, 2: 2e-5, 3: 5e-7, WHOLE: 5e-7}[parts]
     x = np.concatenate([np.linspace(-12, 12, 4001), [-3e38, 3e38, 1e-3, 1e-20, 0.0]]).astype("f")
     one, none = np.ones((1, 1), "f"), np.zeros(1, "f")
     packed = pack((1, 1, 1), [one, one], [none, none], parts)
-    out = network.forward(packed, network.Rows(x, 1, len(x)), ("tanh",))[0, :, 0]
+    out = unit(parts).forward(packed, network.Rows(x, 1, len(x)), ("tanh",))[0, :, 0]
     rounded = bfloat16(x) if parts == 1 else x
     exact = np.tanh(rounded.astype(float))
     assert np.all(np.abs(out - exact) <= tolerance * np.abs(exact) + 1e-30)
@@ -145,13 +161,15 @@ def test_networks_of_the_same_inputs_are_the_same_together(n, parts):
         arrays = [(*given[k][0], *given[k][1]) for k in which]
         parameters = np.concatenate([network.addresses(*of_one) for of_one in arrays])
         kinds = tuple(activations[k] for k in which)
-        kept = network.kept_memory(widths, parts, n, len(which))
-        packed = network.pack(widths, parameters, parts)
-        out = network.forward(packed, as_rows(x, widths[0]), kinds, kept)
+        kept = unit(parts).kept_memory(widths, parts, n, len(which))
+        packed = unit(parts).pack(widths, parameters, parts)
+        out = unit(parts).forward(packed, as_rows(x, widths[0]), kinds, kept)
         grad_x = start.copy() if more else np.full_like(start, np.nan)
         rows = network.Rows(np.ascontiguousarray(grads[which]).reshape(-1), widths[-1], n)
         to = as_rows(grad_x, widths[0])
-        found = network.backward(widths, parameters, kinds, rows, kept, to, True, parts, more=more)
+        found = unit(parts).backward(
+            widths, parameters, kinds, rows, kept, to, True, parts, more=more
+        )
         assert not more or np.array_equal(grad_x[:, widths[0] :], start[:, widths[0] :])
         return out, grad_x, found.weights, found.biases
 
@@ -183,7 +201,7 @@ def test_bits_depend_neither_on_threads_nor_on_other_rows(activation, parts):
     weights, biases, (x, _) = make(widths, n)
     packed = pack(widths, weights, biases, parts)
     part = as_rows(np.ascontiguousarray(x[77:90]), widths[0])
-    (some,) = network.forward(packed, part, (activation,))
+    (some,) = unit(parts).forward(packed, part, (activation,))
     assert np.array_equal(some, results[0][0][77:90])
 
 
@@ -197,10 +215,9 @@ def test_what_is_left_in_memory_changes_nothing(widths, parts, monkeypatch):
         memory[:] = 0xFF  # NaN, in float32 as in bfloat16
         return memory
 
-    monkeypatch.setattr(network._lasting, "take", used)
     monkeypatch.setattr(network.packed._lasting, "take", used)
-    monkeypatch.setattr(network._of_activations, "take", used)
-    monkeypatch.setattr(network._of_gradients, "take", used)
+    for memory in ("_lasting", "_of_activations", "_of_gradients"):
+        monkeypatch.setattr(getattr(unit(parts), memory), "take", used)
     for a, b in zip(run(widths, 70, parts, "tanh"), expected, strict=True):
         assert np.array_equal(a, b)
 
@@ -211,29 +228,29 @@ def test_a_row_that_is_not_finite_spoils_no_other(bad, parts):
     widths, n = (17, 33, 31, 15), 70
     weights, biases, (x, _) = make(widths, n)
     packed = pack(widths, weights, biases, parts)
-    (good,) = network.forward(packed, as_rows(x, widths[0]), ("tanh",))
+    (good,) = unit(parts).forward(packed, as_rows(x, widths[0]), ("tanh",))
     x[37, 4] = bad
-    (out,) = network.forward(packed, as_rows(x, widths[0]), ("tanh",))
+    (out,) = unit(parts).forward(packed, as_rows(x, widths[0]), ("tanh",))
     assert np.array_equal(np.delete(out, 37, 0), np.delete(good, 37, 0))
     assert not np.array_equal(out[37], good[37])
     if np.isnan(bad):
         assert np.isnan(out[37]).all()
 
 
-def test_what_does_not_fit_the_networks_is_refused():
-    widths = (5, 16, 3)
+@PARTS
+def test_what_does_not_fit_the_networks_is_refused(parts):
+    widths, kernels = (5, 16, 3), unit(parts)
     weights, biases, (x, grad) = make(widths, 40)
     parameters = network.addresses(*weights, *biases)
-    packed, given = pack(widths, weights, biases), as_rows(x, widths[0])
+    packed, given = pack(widths, weights, biases, parts), as_rows(x, widths[0])
     with pytest.raises(ValueError, match="activations must be one for each of 1 networks"):
-        network.forward(packed, given, ("tanh", "relu"))
-    little = network.kept_memory(widths, 1, 32)
+        kernels.forward(packed, given, ("tanh", "relu"))
+    little = kernels.kept_memory(widths, parts, 32)[:-32]
     with pytest.raises(ValueError, match="kept must be kept_memory for 40 rows of 1 networks"):
-        network.forward(packed, given, ("tanh",), little)
+        kernels.forward(packed, given, ("tanh",), little)
+    grads = as_rows(grad, widths[-1])
     with pytest.raises(ValueError, match="kept must be"):
-        network.backward(
-            widths, parameters, ("tanh",), as_rows(grad, widths[-1]), little, None, True
-        )
+        kernels.backward(widths, parameters, ("tanh",), grads, little, None, True, parts)
 
 
 @PARTS
@@ -244,6 +261,7 @@ def test_no_rows_have_gradients_that_are_zero(parts):
     assert not any(gradient.any() for gradient in of_parameters)
 
 
+@MATRIX
 def test_memory_amid_a_cache_line_is_refused():
     widths = (5, 16, 3)
     weights, biases, (x, _) = make(widths, 40)

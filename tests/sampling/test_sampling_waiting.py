@@ -9,11 +9,12 @@ from bgfast.flows import architecture
 from bgfast.sampling.anneal import hmc as moves
 from bgfast.sampling.anneal.population import Target
 from bgfast.sampling.generate import generate
-from tests.waiting import NoWaiting
+from tests.waiting import NoWaiting, no_network_kernels
 
 
 @pytest.mark.parametrize("letters", ["R2", "QN"])
-def test_drawing_and_weighing_never_waits(letters):
+def test_drawing_and_weighing_never_waits(letters, monkeypatch):
+    no_network_kernels(monkeypatch)
     flow = architecture(letters, 2, (8,))
     expected = [b.log_w for b in generate(flow, DoubleWell(2), 600, chunk=300)]
     with NoWaiting():

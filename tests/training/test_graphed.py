@@ -12,7 +12,7 @@ from bgfast.energies import DoubleWell
 from bgfast.training import Stage
 from bgfast.training.graphed import WARM_UP, Steps
 from bgfast.training.waiting import as_on_a_device
-from tests.waiting import NoWaiting, Waited
+from tests.waiting import NoWaiting, Waited, no_network_kernels
 
 KL = Stage(steps=5, w_kl=1.0, batch_kl=32)
 
@@ -121,6 +121,7 @@ def test_what_waits_is_found_before_anything_is_recorded_and_changes_no_number(m
 
 
 def test_a_recording_that_breaks_leaves_torch_on_its_stream(monkeypatch):
+    no_network_kernels(monkeypatch)
     cuda = FakeCuda(monkeypatch, broken=True)
     plain, recorded = make(config(KL)), make(config(KL))
     run(plain, plain._steps, 6)

@@ -17,25 +17,18 @@ Ask :func:`is_supported` first: it also asks the operating system for the unit.
 
 from __future__ import annotations
 
-import functools
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
 from bgfast_kernels.cpu import parallel_rows
 from bgfast_kernels.network import amx
-from bgfast_kernels.network.activation import KINDS
 from bgfast_kernels.network.amx import TILE, is_supported
+from bgfast_kernels.network.arrays import Gradients, Rows, Single, kinds, slices
 from bgfast_kernels.network.backward import backward_kernel
 from bgfast_kernels.network.forward import forward_kernel
 from bgfast_kernels.network.layout import (
-    BIAS,
-    N_IN,
-    N_OUT,
     ROWS,
     TILES_IN,
-    WEIGHT,
     Layout,
     columns,
     layout,
@@ -59,7 +52,6 @@ __all__ = [
     "pack",
 ]
 
-Single = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 # Blocks of the backward pass at a time. The gradients of fewer would stay in a core's cache, but
@@ -69,14 +61,6 @@ _LEAST_PRODUCTS = 2**22  # products of numbers worth a thread
 _CONFIGURATION = amx.configuration()
 _NO_BYTES = np.empty(0, np.uint8)
 _NO_NUMBERS = np.empty(0, np.float32)
-
-
-class Rows(NamedTuple):
-    """``n`` rows of float32 in ``numbers``, flat, the first numbers of rows ``stride`` apart."""
-
-    numbers: Single
-    stride: int
-    n: int
 
 
 def kept_memory(widths: tuple[int, ...], parts: int, n: int, count: int = 1) -> Bytes:
@@ -126,18 +110,11 @@ def forward(
         n_blocks(x.n),
         *(x.numbers, x.stride, x.n, packed.weights, packed.biases),
         *(where.table, where.groups),
-        *(_kinds(activations), _CONFIGURATION, out.reshape(-1)),
+        *(kinds(activations), _CONFIGURATION, out.reshape(-1)),
         *(_NO_BYTES if kept is None else kept, where.kept_tiles),
         min_rows=_least_blocks(where, count),
     )
     return out
-
-
-class Gradients(NamedTuple):
-    """Gradients of all weights, and of all biases, of one network after another."""
-
-    weights: list[Single]
-    biases: list[Single]
 
 
 def backward(
@@ -206,7 +183,7 @@ def backward(
             n,
             *(origin, grad.numbers, grad.stride, grad.n, packed),
             *(where.table, where.groups),
-            *(_kinds(activations), _CONFIGURATION, kept, where.kept_tiles),
+            *(kinds(activations), _CONFIGURATION, kept, where.kept_tiles),
             *(gradients, where.gradient_tiles, sums, where.biases),
             *(to.numbers, to.stride, more),
             min_rows=_least_blocks(where, count),
@@ -222,7 +199,7 @@ def backward(
             sum_blocks(sums, len(grad_biases), n, grad_biases)
     if not needs_parameters:
         return Gradients([], [])
-    by_layer, biases = _slices(widths, count), grad_biases.astype(np.float32)
+    by_layer, biases = slices(widths, count), grad_biases.astype(np.float32)
     return Gradients(
         [grad_weights[a:b].reshape(shape) for (a, b, shape), _ in by_layer],
         [biases[a:b] for _, (a, b) in by_layer],
@@ -242,27 +219,6 @@ def _check(
         raise ValueError(f"activations must be one for each of {count} networks, got {activations}")
     if kept is not None and len(kept) < n_blocks(n) * where.all_kept_tiles(count) * TILE:
         raise ValueError(f"kept must be kept_memory for {n} rows of {count} networks, it is less")
-
-
-@functools.lru_cache
-def _slices(
-    widths: tuple[int, ...], count: int
-) -> list[tuple[tuple[int, int, tuple[int, int]], tuple[int, int]]]:
-    """Return where weights, and where biases, of all layers of all networks begin and end."""
-    where = layout(widths, 1)
-    found = []
-    for k in range(count):
-        for row in where.table.tolist():
-            weight, bias = k * where.weights + row[WEIGHT], k * where.biases + row[BIAS]
-            shape = row[N_OUT], row[N_IN]
-            end = weight + row[N_OUT] * row[N_IN]
-            found.append(((weight, end, shape), (bias, bias + row[N_OUT])))
-    return found
-
-
-@functools.lru_cache
-def _kinds(activations: tuple[str, ...]) -> NDArray[np.int64]:
-    return np.array([KINDS[activation] for activation in activations], np.int64)
 
 
 def _least_blocks(where: Layout, count: int) -> int:

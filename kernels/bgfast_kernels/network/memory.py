@@ -152,5 +152,23 @@ def transpose_tile(typing_context: Any, source: Any, target: Any) -> Any:
     return types.void(types.intp, types.intp), emit
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def transpose(typing_context: Any, source: Any, target: Any, step: Any) -> Any:
+    """Copy 16 rows of 16 numbers, transposed; new rows begin ``step`` bytes after each other."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        source, target, step = values
+        rows = [
+            _load(builder, _pointer(builder, builder.add(source, source.type(64 * r))))
+            for r in range(16)
+        ]
+        for r, row in enumerate(_transposed(builder, rows)):
+            place = builder.add(target, builder.mul(step, step.type(r)))
+            _store(builder, row, _pointer(builder, place))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), emit
+
+
 def _pointer(builder: Any, address: Any) -> Any:
     return pointer(builder, address, _NUMBERS)

@@ -173,19 +173,24 @@ def lane_sums(typing_context: Any, vectors: Any) -> Any:
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         rows = [builder.extract_value(values[0], i) for i in range(vectors.count)]
-        count, step = len(rows), 1
-        while len(rows) > 1:
-            # Neighbours among the vectors become neighbours among blocks of ``step`` lanes.
-            low = [k if not k & step else count + k - step for k in range(count)]
-            high = [k + step if not k & step else count + k for k in range(count)]
-            rows = [
-                builder.fadd(*(builder.shuffle_vector(a, b, shuffle_mask(m)) for m in (low, high)))
-                for a, b in zip(rows[::2], rows[1::2], strict=True)
-            ]
-            step *= 2
-        return rows[0]
+        return sums_of_lanes(builder, rows)
 
     return vectors.dtype(vectors), emit
+
+
+def sums_of_lanes(builder: Any, rows: Sequence[Any]) -> Any:
+    """Emit :func:`lane_sums` of vectors."""
+    count, step = len(rows), 1
+    while len(rows) > 1:
+        # Neighbours among the vectors become neighbours among blocks of ``step`` lanes.
+        low = [k if not k & step else count + k - step for k in range(count)]
+        high = [k + step if not k & step else count + k for k in range(count)]
+        rows = [
+            builder.fadd(*(builder.shuffle_vector(a, b, shuffle_mask(m)) for m in (low, high)))
+            for a, b in zip(rows[::2], rows[1::2], strict=True)
+        ]
+        step *= 2
+    return rows[0]
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]

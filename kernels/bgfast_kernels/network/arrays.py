@@ -1,0 +1,51 @@
+"""What the passes through networks are given and return, on whatever unit they run."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bgfast_kernels.network.activation import KINDS
+
+Single = NDArray[np.float32]
+
+BIASES_TOGETHER = 16
+"""Biases of a layer are followed by room up to a multiple of it."""
+
+
+class Rows(NamedTuple):
+    """``n`` rows of float32 in ``numbers``, flat, the first numbers of rows ``stride`` apart."""
+
+    numbers: Single
+    stride: int
+    n: int
+
+
+class Gradients(NamedTuple):
+    """Gradients of all weights, and of all biases, of one network after another."""
+
+    weights: list[Single]
+    biases: list[Single]
+
+
+@functools.lru_cache
+def slices(
+    widths: tuple[int, ...], count: int
+) -> list[tuple[tuple[int, int, tuple[int, int]], tuple[int, int]]]:
+    """Return where weights, and where biases, of all layers of all networks begin and end."""
+    found, weight, bias = [], 0, 0
+    for n_in, n_out in [*itertools.pairwise(widths)] * count:
+        end = weight + n_out * n_in
+        found.append(((weight, end, (n_out, n_in)), (bias, bias + n_out)))
+        weight, bias = end, bias - (-n_out // BIASES_TOGETHER) * BIASES_TOGETHER
+    return found
+
+
+@functools.lru_cache
+def kinds(activations: tuple[str, ...]) -> NDArray[np.int64]:
+    """Return what kernels are told of activations."""
+    return np.array([KINDS[activation] for activation in activations], np.int64)

@@ -1,0 +1,270 @@
+"""Dense networks in float32 on the processor's vector units, each in one pass over its rows.
+
+A block of 32 rows goes from the first layer to the last, so that activations stay in a core's
+cache; lanes are samples, so that no column has to be filled up. :mod:`bgfast_kernels.network` does
+the same on a matrix unit, with the same functions.
+
+Ask :func:`is_supported` first.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numba.core.registry import cpu_target
+from numpy.typing import NDArray
+
+from bgfast_kernels.cpu import parallel_rows
+from bgfast_kernels.network import memory
+from bgfast_kernels.network.arrays import Gradients, Rows, Single, kinds, slices
+from bgfast_kernels.network.packed import Packed, addresses
+from bgfast_kernels.network.recycling import Lasting, Recycled
+from bgfast_kernels.vector_network.backward import backward as backward_kernel
+from bgfast_kernels.vector_network.forward import forward as forward_kernel
+from bgfast_kernels.vector_network.layout import (
+    COLUMN,
+    N_IN,
+    N_OUT,
+    ROWS,
+    Layout,
+    layout,
+    n_blocks,
+    panels,
+    squares,
+)
+from bgfast_kernels.vector_network.packing import pack_backward, pack_forward
+from bgfast_kernels.vector_network.weight_gradients import weight_gradients
+
+__all__ = [
+    "WHOLE",
+    "Gradients",
+    "Packed",
+    "Rows",
+    "addresses",
+    "backward",
+    "forget_memory",
+    "forward",
+    "is_supported",
+    "kept_memory",
+    "pack",
+]
+
+Bytes = NDArray[np.uint8]
+
+WHOLE = 0
+"""Into how many bfloat16 numbers a number is cut: here it is not."""
+
+_BLOCKS_AT_ONCE = 16  # of the backward pass: the gradients of a layer stay in a second cache
+_LEAST_PRODUCTS = 2**21  # products of numbers worth a thread
+_LEAST_PANELS = 8
+_NO_NUMBERS = np.empty(0, np.float32)
+
+
+@functools.cache
+def is_supported() -> bool:
+    """Return whether numba compiles for vectors of 16 float32 (AVX-512)."""
+    return "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+
+
+def pack(
+    widths: tuple[int, ...],
+    parameters: NDArray[np.int64],
+    parts: int = WHOLE,
+    *,
+    passing: bool = False,
+) -> Packed:
+    """Return the numbers of networks as :func:`forward` takes them.
+
+    Parameters
+    ----------
+    widths
+        Columns of the inputs of all layers, and of the result.
+    parameters
+        A row for every network: addresses of the float32 weights of all layers,
+        ``[widths[i + 1], widths[i]]``, contiguous, then of their biases.
+    parts
+        :data:`WHOLE`.
+    passing
+        Whether the next call of this thread may overwrite what is returned.
+    """
+    where, count = layout(widths), len(parameters)
+    sizes = 4 * count * where.forward, 4 * count * where.biases
+    if passing:
+        packed, numbers = _lasting.take("forward", sizes[0]), _lasting.take("biases", sizes[1])
+    else:
+        packed, numbers = memory.scratch(sizes[0]), memory.scratch(sizes[1])
+    biases = numbers.view(np.float32)
+    columns = panels(widths, count, N_OUT)
+    parallel_rows(
+        pack_forward,
+        len(columns),
+        *(columns, parameters, where.table, packed.view(np.float32), biases),
+        min_rows=_LEAST_PANELS,
+    )
+    return Packed(widths, count, parts, packed, biases)
+
+
+def kept_memory(widths: tuple[int, ...], parts: int, n: int, count: int = 1) -> Bytes:
+    """Return memory for the inputs of all layers of ``count`` networks, for ``n`` rows.
+
+    What is returned, or an array or tensor made of it, has to be held as long as they are needed.
+    """
+    return _of_activations.take(_kept_bytes(layout(widths), n, count))
+
+
+def forward(
+    packed: Packed, x: Rows, activations: tuple[str, ...], kept: Bytes | None = None
+) -> Single:
+    """Return the networks' results for every row, ``[network, n, n_out]``.
+
+    Parameters
+    ----------
+    packed
+        The networks.
+    x
+        Inputs.
+    activations
+        For every network ``"relu"`` or ``"tanh"``, after all its layers but the last.
+    kept
+        :func:`kept_memory` for what :func:`backward` needs, if that is to come.
+
+    Raises
+    ------
+    ValueError
+        If ``activations`` are not as many as networks, or ``kept`` is too small.
+    """
+    where, count = layout(packed.widths), packed.n_networks
+    if kept is None:
+        _of_activations.forget_idle()
+        _of_gradients.forget_idle()
+    _check(where, count, activations, kept, x.n)
+    out = np.empty((count, x.n, packed.widths[-1]), np.float32)
+    parallel_rows(
+        forward_kernel,
+        n_blocks(x.n),
+        *(x.numbers, x.stride, x.n, packed.weights.view(np.float32), packed.biases),
+        *(where.table, where.widest, kinds(activations), out.reshape(-1)),
+        _NO_NUMBERS if kept is None else kept.view(np.float32),
+        *(where.inputs, where.kept, where.kept_columns(count)),
+        min_rows=_least_blocks(where, count),
+    )
+    return out
+
+
+def backward(
+    widths: tuple[int, ...],
+    parameters: NDArray[np.int64],
+    activations: tuple[str, ...],
+    grad: Rows,
+    kept: Bytes,
+    grad_x: Rows | None,
+    needs_parameters: bool,
+    parts: int = WHOLE,
+    *,
+    more: bool = False,
+) -> Gradients:
+    """Write the gradient of the inputs, and return those of the weights and biases.
+
+    Parameters
+    ----------
+    widths, parameters
+        As :func:`pack` takes them; biases are not needed.
+    activations
+        As in the forward pass.
+    grad
+        Gradients of the results; the rows of the next network follow after ``n`` rows.
+    kept
+        What :func:`forward` kept.
+    grad_x
+        Where the gradient of the inputs goes, if it is wanted.
+    needs_parameters
+        Whether those of the parameters are wanted; else the lists are empty.
+    parts
+        As in the forward pass.
+    more
+        Whether to add to what is at ``grad_x``.
+
+    Raises
+    ------
+    ValueError
+        If ``activations`` are not as many as networks, or ``kept`` is too small.
+    """
+    where, count = layout(widths), len(parameters)
+    _check(where, count, activations, kept, grad.n)
+    packed = _lasting.take("backward", 4 * count * where.backward).view(np.float32)
+    columns = panels(widths, count, N_IN)
+    parallel_rows(
+        pack_backward,
+        len(columns),
+        *(columns, parameters, where.table, packed),
+        min_rows=_LEAST_PANELS,
+    )
+    blocks = n_blocks(grad.n)
+    at_once = max(1, min(blocks, _BLOCKS_AT_ONCE))
+    of_block = where.gradient_columns(count)
+    gradients = _lasting.take("gradients", (at_once * of_block + ROWS) * COLUMN).view(np.float32)
+    to = Rows(_NO_NUMBERS, 0, 0) if grad_x is None else grad_x
+    n_bytes = 4 * count * where.weights if needs_parameters else 0
+    by_weight = _of_gradients.take(n_bytes).view(np.float32)
+    if not blocks:
+        by_weight[:] = 0.0
+    by_bias = np.zeros(count * where.biases)  # many blocks, one after the other: in float64
+    of_weights = squares(widths, count)
+    activities = kept.view(np.float32), where.inputs, where.kept, where.kept_columns(count)
+    results = gradients, where.gradients, of_block
+    for origin in range(0, blocks, at_once):
+        n = min(at_once, blocks - origin)
+        parallel_rows(
+            backward_kernel,
+            n,
+            *(origin, grad.numbers, grad.stride, grad.n, packed),
+            *(where.table, where.widest, kinds(activations), *activities, *results),
+            *(to.numbers, to.stride, more),
+            min_rows=_least_blocks(where, count),
+        )
+        if needs_parameters:
+            parallel_rows(
+                weight_gradients,
+                len(of_weights),
+                *(of_weights, count, where.table, *activities, *results),
+                *(origin, n, origin > 0, by_weight, by_bias),
+                min_rows=max(1, _LEAST_PRODUCTS // (n * ROWS * 25)),
+            )
+    if not needs_parameters:
+        return Gradients([], [])
+    by_layer, biases = slices(widths, count), by_bias.astype(np.float32)
+    return Gradients(
+        [by_weight[a:b].reshape(shape) for (a, b, shape), _ in by_layer],
+        [biases[a:b] for _, (a, b) in by_layer],
+    )
+
+
+def forget_memory() -> None:
+    """Return to the system what is kept for the next step of training: none has to follow."""
+    _of_activations.forget_all()
+    _of_gradients.forget_all()
+
+
+def _kept_bytes(where: Layout, n: int, count: int) -> int:
+    # Squares of columns may reach a few columns beyond the last.
+    return (n_blocks(n) * where.kept_columns(count) + ROWS) * COLUMN
+
+
+def _check(
+    where: Layout, count: int, activations: tuple[str, ...], kept: Bytes | None, n: int
+) -> None:
+    if len(activations) != count:
+        raise ValueError(f"activations must be one for each of {count} networks, got {activations}")
+    if kept is not None and len(kept) < _kept_bytes(where, n, count):
+        raise ValueError(f"kept must be kept_memory for {n} rows of {count} networks, it is less")
+
+
+def _least_blocks(where: Layout, count: int) -> int:
+    """Return how many blocks of rows are worth a thread."""
+    return max(1, _LEAST_PRODUCTS // (ROWS * where.weights * count))
+
+
+_lasting = Lasting()
+# Two, as neither keeps more than was in use at once, and they are not in use at the same time.
+_of_activations, _of_gradients = Recycled(), Recycled()

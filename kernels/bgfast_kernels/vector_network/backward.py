@@ -1,0 +1,132 @@
+"""Gradients of the layers' results, network by network and block by block, last layer to first."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bgfast_kernels.compiling import jit
+from bgfast_kernels.network import memory
+from bgfast_kernels.network.activation import derivative
+from bgfast_kernels.vector_network import products
+from bgfast_kernels.vector_network.layout import (
+    BACKWARD,
+    COLUMN,
+    GRADIENT,
+    KEPT,
+    N_IN,
+    N_OUT,
+    PANEL,
+    TOGETHER,
+)
+from bgfast_kernels.vector_network.packing import Single, read_rows, write_rows
+
+_VECTOR = 64
+
+
+@jit
+def backward(
+    start: int,
+    stop: int,
+    origin: int,
+    grad: Single,
+    stride: int,
+    n: int,
+    weights: Single,
+    table: NDArray[np.int64],
+    widest: int,
+    activations: NDArray[np.int64],
+    kept: Single,
+    inputs: int,
+    kept_of_network: int,
+    kept_of_block: int,
+    gradients: Single,
+    gradients_of_network: int,
+    gradients_of_block: int,
+    grad_x: Single,
+    grad_x_stride: int,
+    more: bool,
+) -> None:
+    """Work on the blocks from ``origin + start`` up to ``origin + stop``, network by network.
+
+    Parameters
+    ----------
+    grad, stride, n
+        Gradients of the networks' results, flat, rows ``stride`` numbers apart, and how many; those
+        of the next network follow after ``stride * n``.
+    weights
+        Packed for the backward pass, of one network after another.
+    table, widest
+        Of the layout.
+    activations
+        ``RELU`` or ``TANH``, of every network.
+    kept, inputs, kept_of_network, kept_of_block
+        What the forward pass kept, and its columns, as there.
+    gradients, gradients_of_network, gradients_of_block
+        Written: the gradients of all layers' results, for blocks from ``origin`` on; and how many
+        columns a network has and a block.
+    grad_x, grad_x_stride, more
+        Written, or with ``more`` added to: the gradient of the inputs, rows so many numbers apart;
+        empty if not wanted.
+    """
+    space = memory.scratch((widest + 16) * COLUMN + 33 * _VECTOR)
+    sums = memory.address(space)
+    room = sums + (widest + 16) * COLUMN
+    none = room + 32 * _VECTOR
+    memory.store(none, memory.fill(0))
+    count, last = len(activations), len(table) - 1
+    n_blocks = stop - start
+    for turn in range(count * n_blocks):
+        k, i = turn // n_blocks, start + turn % n_blocks
+        block = origin + i
+        right = memory.address(weights) + 4 * k * (len(weights) // count)
+        columns = block * kept_of_block + inputs + k * kept_of_network
+        own = memory.address(kept) + columns * COLUMN
+        columns = i * gradients_of_block + k * gradients_of_network
+        to = memory.address(gradients) + columns * COLUMN
+        given = memory.address(grad) + 4 * k * n * stride
+        source = to + table[last, GRADIENT] * COLUMN
+        read_rows(given, stride, n, block, table[last, N_OUT], source, room)
+        for layer in range(last, 0, -1):
+            row = table[layer]
+            target = to + table[layer - 1, GRADIENT] * COLUMN
+            results = own + row[KEPT] * COLUMN
+            _layer(source, row, right, none, target, activations[k], results)
+            source = target
+        if len(grad_x):
+            _layer(source, table[0], right, none, sums, activations[k], 0)
+            at = memory.address(grad_x)
+            n_in = table[0, N_IN]
+            write_rows(sums, n_in, at, grad_x_stride, n, block, room, more or k > 0)
+    memory.keep(space)
+
+
+@jit
+def _layer(
+    source: int,
+    row: NDArray[np.int64],
+    weights: int,
+    none: int,
+    target: int,
+    activation: int,
+    results: int,
+) -> None:
+    """Write the columns of the gradient of a layer's inputs.
+
+    ``none`` is where eight zeros are; ``results``, if not 0, where the results of the activation
+    are that the inputs have been through.
+    """
+    n_out = row[N_OUT]
+    right = weights + 4 * row[BACKWARD]
+    for t in range(-(-row[N_IN] // TOGETHER)):
+        at = right + 4 * (t // 2 * PANEL * n_out + t % 2 * TOGETHER)
+        columns = t * TOGETHER * COLUMN
+        if results:  # they come from far away
+            for i in range(2 * TOGETHER):
+                memory.prefetch(results + columns + _VECTOR * i)
+        products.multiply(source, at, n_out, none, target + columns)
+        if results:
+            for i in range(2 * TOGETHER):
+                place = columns + _VECTOR * i
+                slope = derivative(activation, memory.load(results + place))
+                memory.store(target + place, memory.load(target + place) * slope)

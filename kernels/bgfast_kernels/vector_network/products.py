@@ -1,0 +1,176 @@
+"""The two products of a dense network, as loops whose sums stay in registers.
+
+Lanes are samples in both, so no column is filled up: what there is is multiplied. LLVM keeps the
+sums in registers as they are values of the loop, not memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from bgfast_kernels.simd.arithmetic import _call, sums_of_lanes
+from bgfast_kernels.simd.lanes import shuffle_mask
+from bgfast_kernels.simd.memory import _load, _prefetch, _store, pointer
+from bgfast_kernels.vector_network.layout import COLUMN, PANEL, SQUARE, TOGETHER
+
+_NUMBERS = ir.VectorType(ir.FloatType(), 16)
+_VECTOR = 64  # bytes
+_ROW = _VECTOR // 2
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def multiply(typing_context: Any, left: Any, right: Any, n: Any, offsets: Any, target: Any) -> Any:
+    """Write eight columns of a product of ``n`` columns and weights, for the rows of a block.
+
+    Parameters
+    ----------
+    left
+        Address of the columns.
+    right
+        Address of the first eight weights; the next come a panel later.
+    n
+        How many, more than none.
+    offsets
+        Address of eight numbers to be added to the columns.
+    target
+        Address of the result.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        left, right, n, offsets, target = values
+
+        def step(at: Any, sums: list[Any]) -> list[Any]:
+            place = builder.add(left, builder.mul(at, _bytes(COLUMN)))
+            columns = _vectors(builder, place, 2)
+            weights = builder.add(right, builder.mul(at, _bytes(4 * PANEL)))
+            new = []
+            for j in range(TOGETHER):
+                weight = _everywhere(builder, builder.add(weights, _bytes(4 * j)))
+                new += [
+                    _call(builder, "llvm.fma", [column, weight, total])
+                    for column, total in zip(columns, sums[2 * j : 2 * j + 2], strict=True)
+                ]
+            return new
+
+        starts = [
+            _everywhere(builder, builder.add(offsets, _bytes(4 * j))) for j in range(TOGETHER)
+        ]
+        sums = _summed(builder, n, [start for start in starts for _ in range(2)], step)
+        for i, total in enumerate(sums):
+            place = builder.add(target, _bytes(_VECTOR * i))
+            _store(builder, total, pointer(builder, place, _NUMBERS))
+        return context.get_dummy_value()
+
+    return types.void(*5 * [types.intp]), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def square(
+    typing_context: Any,
+    left: Any,
+    left_step: Any,
+    right: Any,
+    right_step: Any,
+    n: Any,
+    ahead: Any,
+    target: Any,
+) -> Any:
+    """Write the sums over rows of products of five columns and five, ``[left, right]``.
+
+    Parameters
+    ----------
+    left, right
+        Addresses of the columns in the first block.
+    left_step, right_step
+        Bytes to those of the next block.
+    n
+        Number of blocks, more than none.
+    ahead
+        Address of a cache line to be fetched meanwhile, in every block, as far apart as ``right``.
+    target
+        Address of room for three vectors, of which each left column gets a half: five numbers and
+        room.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        left, left_step, right, right_step, n, ahead, target = values
+
+        def step(at: Any, sums: list[Any]) -> list[Any]:
+            left_at = builder.add(left, builder.mul(at, left_step))
+            right_at = builder.add(right, builder.mul(at, right_step))
+            line = builder.add(ahead, builder.mul(at, right_step))
+            _prefetch(builder, pointer(builder, line, ir.IntType(8)))
+            for half in (0, _VECTOR):
+                ours, theirs = (
+                    [
+                        _vectors(builder, builder.add(start, _bytes(COLUMN * j + half)), 1)[0]
+                        for j in range(SQUARE)
+                    ]
+                    for start in (left_at, right_at)
+                )
+                pairs = [(a, b) for a in ours for b in theirs]
+                sums = [
+                    _call(builder, "llvm.fma", [a, b, total])
+                    for (a, b), total in zip(pairs, sums, strict=True)
+                ]
+            return sums
+
+        zero = ir.Constant(_NUMBERS, [0.0] * 16)
+        sums = _summed(builder, n, [zero] * (SQUARE * SQUARE), step)
+        rows = [sums[SQUARE * j : SQUARE * (j + 1)] + [zero] * (8 - SQUARE) for j in range(SQUARE)]
+        rows.append([zero] * 8)
+        for i in range(0, len(rows), 2):
+            total = sums_of_lanes(builder, rows[i] + rows[i + 1])
+            place = builder.add(target, _bytes(_ROW * i))
+            _store(builder, total, pointer(builder, place, _NUMBERS))
+        return context.get_dummy_value()
+
+    return types.void(*7 * [types.intp]), emit
+
+
+def _summed(
+    builder: Any, n: Any, sums: list[Any], step: Callable[[Any, list[Any]], list[Any]]
+) -> list[Any]:
+    """Emit ``for at in range(n): sums = step(at, sums)``, n > 0, and return the sums."""
+    before = builder.block
+    body = builder.append_basic_block("sum")
+    after = builder.append_basic_block("summed")
+    builder.branch(body)
+    builder.position_at_end(body)
+    at = builder.phi(n.type)
+    at.add_incoming(n.type(0), before)
+    loops = []
+    for start in sums:
+        total = builder.phi(start.type)
+        total.add_incoming(start, before)
+        loops.append(total)
+    new = step(at, loops)
+    for total, value in zip(loops, new, strict=True):
+        total.add_incoming(value, body)
+    following = builder.add(at, n.type(1))
+    at.add_incoming(following, body)
+    builder.cbranch(builder.icmp_signed("<", following, n), body, after)
+    builder.position_at_end(after)
+    return new
+
+
+def _vectors(builder: Any, address: Any, count: int) -> list[Any]:
+    places = (builder.add(address, _bytes(_VECTOR * i)) for i in range(count))
+    return [_load(builder, pointer(builder, place, _NUMBERS)) for place in places]
+
+
+def _everywhere(builder: Any, address: Any) -> Any:
+    """Emit a vector whose every lane is the number at an address."""
+    number = builder.load(pointer(builder, address, ir.FloatType()))
+    undefined = ir.Constant(_NUMBERS, ir.Undefined)
+    single = builder.insert_element(undefined, number, ir.IntType(32)(0))
+    return builder.shuffle_vector(single, undefined, shuffle_mask([0] * 16))
+
+
+def _bytes(n: int) -> Any:
+    return ir.IntType(64)(n)

@@ -1,0 +1,110 @@
+"""Gradients of weights and biases: sums over rows. Threads share out the weights, not the rows."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bgfast_kernels import simd
+from bgfast_kernels.compiling import jit
+from bgfast_kernels.network import memory
+from bgfast_kernels.vector_network import products
+from bgfast_kernels.vector_network.layout import (
+    BIAS,
+    COLUMN,
+    GRADIENT,
+    KEPT,
+    N_IN,
+    N_OUT,
+    SIDE,
+    SQUARE,
+    WEIGHT,
+)
+from bgfast_kernels.vector_network.packing import Single
+
+_VECTOR = 64
+
+
+@jit
+def weight_gradients(
+    start: int,
+    stop: int,
+    squares: NDArray[np.int64],
+    count: int,
+    table: NDArray[np.int64],
+    kept: Single,
+    inputs: int,
+    kept_of_network: int,
+    kept_of_block: int,
+    gradients: Single,
+    gradients_of_network: int,
+    gradients_of_block: int,
+    origin: int,
+    n_blocks: int,
+    more: bool,
+    by_weight: Single,
+    by_bias: NDArray[np.float64],
+) -> None:
+    """Sum over the rows of blocks from ``origin`` on, for some of the squares.
+
+    Parameters
+    ----------
+    squares
+        Of all weights of ``count`` networks.
+    table
+        Of the layout.
+    kept, inputs, kept_of_network, kept_of_block
+        What the forward pass kept, and its columns, as there.
+    gradients, gradients_of_network, gradients_of_block
+        What the backward pass wrote, of the ``n_blocks`` blocks from ``origin`` on.
+    more
+        Whether to add to the results, or to overwrite them.
+    by_weight
+        Gradients of the weights of all networks and layers, ``[n_out, n_in]`` each, flat.
+    by_bias
+        Those of the biases, where the layout has biases.
+    """
+    space = memory.scratch(3 * _VECTOR)
+    sums = memory.address(space)
+    found = simd.numbers_at(sums, by_weight)
+    right_step, left_step = kept_of_block * COLUMN, gradients_of_block * COLUMN
+    n_weights, n_biases = len(by_weight) // count, len(by_bias) // count
+    for s in range(start, stop):
+        k, layer, i, o = squares[s]
+        row = table[layer]
+        n_in, n_out = row[N_IN], row[N_OUT]
+        columns = k * gradients_of_network + row[GRADIENT] + o
+        left = memory.address(gradients) + columns * COLUMN
+        columns = inputs + k * kept_of_network + row[KEPT] if layer else 0
+        columns += origin * kept_of_block + i
+        right = memory.address(kept) + columns * COLUMN
+        # The next five inputs come from far away: squares of these fetch a line of each block.
+        ahead = right + SQUARE * COLUMN + o // SQUARE % SIDE * _VECTOR
+        products.square(left, left_step, right, right_step, n_blocks, ahead, sums)
+        to = memory.address(by_weight) + 4 * (k * n_weights + row[WEIGHT] + o * n_in + i)
+        wide = min(SQUARE, n_in - i)
+        for a in range(min(SQUARE, n_out - o)):
+            at, value = to + 4 * a * n_in, memory.load_some(sums + a * _VECTOR // 2, wide)
+            if more:
+                value = memory.load_some(at, wide) + value
+            memory.store_some(at, wide, value)
+        if i == 0:
+            for a in range(min(SQUARE, n_out - o)):
+                to = k * n_biases + row[BIAS] + o + a
+                value = _column_sum(left + a * COLUMN, left_step, n_blocks, found, sums)
+                by_bias[to] = by_bias[to] + value if more else value
+    memory.keep(space)
+
+
+@jit
+def _column_sum(column: int, step: int, n_blocks: int, found: Single, sums: int) -> float:
+    """Return the sum of a column over blocks; ``found`` is room for 16 numbers, at ``sums``."""
+    total = memory.fill(0)
+    for block in range(n_blocks):
+        at = column + block * step
+        total = total + (memory.load(at) + memory.load(at + _VECTOR))
+    memory.store(sums, total)
+    whole = 0.0
+    for lane in range(16):
+        whole += found[lane]
+    return whole
