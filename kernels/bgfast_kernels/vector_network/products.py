@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from bgfast_kernels.compiling import jit
 from bgfast_kernels.simd.arithmetic import _call, sums_of_lanes
 from bgfast_kernels.simd.lanes import shuffle_mask
 from bgfast_kernels.simd.memory import _load, _prefetch, _store, pointer
@@ -21,11 +22,15 @@ from bgfast_kernels.vector_network.layout import COLUMN, PANEL, SQUARE, TOGETHER
 _NUMBERS = ir.VectorType(ir.FloatType(), 16)
 _VECTOR = 64  # bytes
 _ROW = _VECTOR // 2
+_IN_A_ROW = 64  # products that are added up one after the other
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def multiply(typing_context: Any, left: Any, right: Any, n: Any, offsets: Any, target: Any) -> Any:
+@jit
+def multiply(left: int, right: int, n: int, offsets: int, target: int) -> None:
     """Write eight columns of a product of ``n`` columns and weights, for the rows of a block.
+
+    Few products are added up in a row, and the offset, which may be large, to the sum of all: so
+    they round less.
 
     Parameters
     ----------
@@ -40,9 +45,28 @@ def multiply(typing_context: Any, left: Any, right: Any, n: Any, offsets: Any, t
     target
         Address of the result.
     """
+    for first in range(0, n, _IN_A_ROW):
+        count = min(_IN_A_ROW, n - first)
+        left_at, right_at = left + first * COLUMN, right + first * 4 * PANEL
+        more, end = first > 0, first + count == n
+        _multiply_some(left_at, right_at, count, more, end, offsets, target)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _multiply_some(
+    typing_context: Any,
+    left: Any,
+    right: Any,
+    n: Any,
+    more: Any,
+    end: Any,
+    offsets: Any,
+    target: Any,
+) -> Any:
+    """Write the sum of some products; ``more``: add it to the result, ``end``: add the offsets."""
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        left, right, n, offsets, target = values
+        left, right, n, more, end, offsets, target = values
 
         def step(at: Any, sums: list[Any]) -> list[Any]:
             place = builder.add(left, builder.mul(at, _bytes(COLUMN)))
@@ -57,16 +81,18 @@ def multiply(typing_context: Any, left: Any, right: Any, n: Any, offsets: Any, t
                 ]
             return new
 
-        starts = [
-            _everywhere(builder, builder.add(offsets, _bytes(4 * j))) for j in range(TOGETHER)
-        ]
-        sums = _summed(builder, n, [start for start in starts for _ in range(2)], step)
+        sums = _summed(builder, n, [_zero()] * 2 * TOGETHER, step)
         for i, total in enumerate(sums):
-            place = builder.add(target, _bytes(_VECTOR * i))
-            _store(builder, total, pointer(builder, place, _NUMBERS))
+            offset = _everywhere(builder, builder.add(offsets, _bytes(4 * (i // 2))))
+            offset = builder.select(end, offset, _zero())
+            place = pointer(builder, builder.add(target, _bytes(_VECTOR * i)), _NUMBERS)
+            before = builder.select(more, _load(builder, place), _zero())
+            total = builder.fadd(builder.fadd(total, before), offset)
+            _store(builder, total, place)
         return context.get_dummy_value()
 
-    return types.void(*5 * [types.intp]), emit
+    flags = types.boolean, types.boolean
+    return types.void(*3 * [types.intp], *flags, types.intp, types.intp), emit
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -120,10 +146,10 @@ def square(
                 ]
             return sums
 
-        zero = ir.Constant(_NUMBERS, [0.0] * 16)
-        sums = _summed(builder, n, [zero] * (SQUARE * SQUARE), step)
-        rows = [sums[SQUARE * j : SQUARE * (j + 1)] + [zero] * (8 - SQUARE) for j in range(SQUARE)]
-        rows.append([zero] * 8)
+        sums = _summed(builder, n, [_zero()] * (SQUARE * SQUARE), step)
+        room = [_zero()] * (8 - SQUARE)
+        rows = [sums[SQUARE * j : SQUARE * (j + 1)] + room for j in range(SQUARE)]
+        rows.append([_zero()] * 8)
         for i in range(0, len(rows), 2):
             total = sums_of_lanes(builder, rows[i] + rows[i + 1])
             place = builder.add(target, _bytes(_ROW * i))
@@ -170,6 +196,10 @@ def _everywhere(builder: Any, address: Any) -> Any:
     undefined = ir.Constant(_NUMBERS, ir.Undefined)
     single = builder.insert_element(undefined, number, ir.IntType(32)(0))
     return builder.shuffle_vector(single, undefined, shuffle_mask([0] * 16))
+
+
+def _zero() -> Any:
+    return ir.Constant(_NUMBERS, [0.0] * 16)
 
 
 def _bytes(n: int) -> Any:
