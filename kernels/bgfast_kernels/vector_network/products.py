@@ -22,7 +22,7 @@ from bgfast_kernels.vector_network.layout import COLUMN, PANEL, SQUARE, TOGETHER
 _NUMBERS = ir.VectorType(ir.FloatType(), 16)
 _VECTOR = 64  # bytes
 _ROW = _VECTOR // 2
-_IN_A_ROW = 64  # products that are added up one after the other
+_IN_A_ROW = 72  # products that are added up one after the other
 
 
 @jit
@@ -45,8 +45,10 @@ def multiply(left: int, right: int, n: int, offsets: int, target: int) -> None:
     target
         Address of the result.
     """
-    for first in range(0, n, _IN_A_ROW):
-        count = min(_IN_A_ROW, n - first)
+    pieces = -(-n // _IN_A_ROW)
+    size = -(-n // pieces)
+    for first in range(0, n, size):
+        count = min(size, n - first)
         left_at, right_at = left + first * COLUMN, right + first * 4 * PANEL
         more, end = first > 0, first + count == n
         _multiply_some(left_at, right_at, count, more, end, offsets, target)
