@@ -2,7 +2,7 @@
 
 ``python -m benchmarks`` takes about twenty minutes on two cores, which should be idle;
 ``python -m benchmarks peers ratios`` does those steps alone, ``python -m benchmarks readme`` only
-writes what is kept. Whole runs of the dimer, which take an hour, are :mod:`benchmarks.flow_choice`
+writes what is kept. ``--folder`` keeps the results of another processor apart. Whole runs of the dimer, which take an hour, are :mod:`benchmarks.flow_choice`
 and :mod:`benchmarks.runs`.
 """
 
@@ -14,31 +14,42 @@ import sys
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-STEPS = {
-    "kernel": ["dimer_kernel", "--json", str(RESULTS / "dimer_kernel.json")],
-    "peers": ["peers", "--json", str(RESULTS / "peers.json")],
-    "spline": ["spline", "--json", str(RESULTS / "spline.json")],
-    "ratios": ["ratios", "--json", str(RESULTS / "ratios.json")],
-    "scaling": [
-        "scaling",
-        *("--json", str(RESULTS / "scaling.json"), "--figure", str(RESULTS / "scaling.png")),
-    ],
-    "flat": ["scaling", "--ten-million", "--json", str(RESULTS / "ten_million.json")],
-    "readme": ["readme"],
-}
+
+
+def steps(results: Path) -> dict[str, list[str]]:
+    """Return the module of every step, and its options."""
+    files = {name: ["--json", str(results / f"{name}.json")] for name in NAMES}
+    figure = ["--figure", str(results / "scaling.png")]
+    return {
+        "kernel": ["dimer_kernel", *files["dimer_kernel"]],
+        "peers": ["peers", *files["peers"]],
+        "spline": ["spline", *files["spline"]],
+        "ratios": ["ratios", *files["ratios"]],
+        "scaling": ["scaling", *files["scaling"], *figure],
+        "flat": ["scaling", "--ten-million", *files["ten_million"]],
+        "readme": ["readme"],
+    }
+
+
+NAMES = ("dimer_kernel", "peers", "spline", "ratios", "scaling", "ten_million")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser("benchmarks", description=__doc__.splitlines()[0])
-    parser.add_argument("steps", nargs="*", metavar="STEP", help=", ".join(STEPS))
-    chosen = parser.parse_args().steps or list(STEPS)
-    if unknown := sorted(set(chosen) - set(STEPS)):
-        parser.error(f"no step {', '.join(unknown)}; there are {', '.join(STEPS)}")
+    parser.add_argument("steps", nargs="*", metavar="STEP", help=", ".join(steps(RESULTS)))
+    parser.add_argument("--folder", default="", help="of the results, for those of a processor")
+    options = parser.parse_args()
+    results = RESULTS / options.folder
+    known = steps(results)
+    chosen = options.steps or list(known)
+    if unknown := sorted(set(chosen) - set(known)):
+        parser.error(f"no step {', '.join(unknown)}; there are {', '.join(known)}")
+    results.mkdir(exist_ok=True)
     for step in chosen:
-        module, *options = STEPS[step]
+        module, *arguments = known[step]
         print(f"== {step}", flush=True)
         # Each in a process of its own: peers leave threads, settings and memory behind.
-        subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *options], check=True)
+        subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *arguments], check=True)
 
 
 if __name__ == "__main__":

@@ -195,26 +195,23 @@ def flow_choice(found: dict[str, Any]) -> str:
 
 
 Written = Callable[[dict[str, Any]], str]
-SECTIONS: dict[str, tuple[tuple[str, Written], ...]] = {
-    "runs": (("runs", runs),),
-    "flow choice": (("flow_choice", flow_choice),),
-    "kernel": (("dimer_kernel", kernel),),
-    "measured": (
-        ("peers", peers),
-        ("spline", spline_block),
-        ("ratios", ratios),
-        ("scaling", scaling),
-        ("ten_million", flat),
-    ),
+_COMPARED = (("peers", peers), ("spline", spline_block), ("ratios", ratios))
+SECTIONS: dict[str, tuple[str, tuple[tuple[str, Written], ...]]] = {
+    "runs": ("", (("runs", runs),)),
+    "flow choice": ("", (("flow_choice", flow_choice),)),
+    "kernel": ("", (("dimer_kernel", kernel),)),
+    "measured": ("", (*_COMPARED, ("scaling", scaling), ("ten_million", flat))),
+    "measured without a matrix unit": ("epyc", (("dimer_kernel", kernel), *_COMPARED)),
 }
-"""Mark in README -> files in the results, and what writes them."""
+"""Mark in README -> folder of the results, files in it, and what writes them."""
 
 
 def section(name: str, results: Path) -> str:
     """Return the text between the marks ``name``, of the results that are there."""
     parts = []
-    for file, written in SECTIONS[name]:
-        path = results / f"{file}.json"
+    folder, files = SECTIONS[name]
+    for file, written in files:
+        path = results / folder / f"{file}.json"
         if path.exists():
             found = json.loads(path.read_text())
             parts.append(written(found))

@@ -32,6 +32,7 @@ def checks() -> Iterator[Check]:
         "CPU threads", True, f"torch {torch.get_num_threads()}, kernels {cpu.get_threads()}"
     )
     yield _attempt("numba kernels", _kernels_agree)
+    yield _attempt("networks", _networks)
     yield _attempt("CUDA", _cuda)
 
 
@@ -68,6 +69,30 @@ def _largest_error(device: str, backend: str) -> float:
     if not error < 1e-11:
         raise RuntimeError(f"dimer energies differ from the torch reference by {error:.1e}")
     return error
+
+
+def _networks() -> str:
+    from bgfast_kernels import network, vector_network
+
+    from bgfast.flows.conditioner import Conditioner
+    from bgfast.flows.dense_plain import plain_dense
+
+    unit = "torch"
+    if vector_network.is_supported():
+        unit = "the processor's vector units (AVX-512)"
+    if network.is_supported():
+        unit = "the processor's matrix unit (AMX)"
+    generator = torch.Generator().manual_seed(0)
+    conditioner = Conditioner(38, 38, (128, 128), generator=generator)
+    x = torch.randn(1024, 38, generator=generator)
+    with torch.no_grad():
+        fast = conditioner(x)
+        weights, biases = ([t.double() for t in ts] for ts in conditioner.parameter_lists())
+        exact = plain_dense(x.double(), weights, biases, conditioner.activation)
+        error = float((fast - exact).norm() / exact.norm())
+    if not error < 1e-5:
+        raise RuntimeError(f"a network on {unit} differs from float64 by {error:.1e}")
+    return f"float32 on {unit}, agrees with float64 to {error:.0e}"
 
 
 def _cuda() -> str:

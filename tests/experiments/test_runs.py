@@ -385,5 +385,7 @@ def test_more_samples_never_mix_two_flows(finished, tmp_path):
 
 
 def test_doctor_and_systems_answer(tmp_path):
-    assert "agree with the torch reference" in bgfast("doctor", cwd=tmp_path).stdout
+    found = bgfast("doctor", cwd=tmp_path).stdout
+    assert "agree with the torch reference" in found
+    assert "agrees with float64" in found
     assert "double-well-paper" in bgfast("systems", cwd=tmp_path).stdout

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bgfast_kernels.network import memory
 
 Bytes = NDArray[np.uint8]
 
@@ -34,7 +33,7 @@ class Lasting(threading.local):
         """Return memory that the thread's next call of this name may overwrite."""
         found = self._memory.get(name)
         if found is None or len(found) < n_bytes:
-            found = self._memory[name] = memory.scratch(n_bytes)
+            found = self._memory[name] = lasting_memory(n_bytes)
         return found[:n_bytes]
 
 
@@ -78,7 +77,7 @@ class Recycled:
             found = self._pop(size, -1) if size in self._idle else None
             self._make_room()
         if found is None:
-            found = memory.scratch(size)
+            found = lasting_memory(size)
         # Slices of a slice would hold the array alone: NumPy looks for it up to what is none.
         given = np.asarray(memoryview(found)[:n_bytes])  # type: ignore[arg-type]
         weakref.finalize(given, self._take_back, found).atexit = False
@@ -140,6 +139,16 @@ class Recycled:
 
     def _idle_bytes(self) -> int:
         return sum(size * len(idle) for size, idle in self._idle.items())
+
+
+def lasting_memory(n_bytes: int) -> Bytes:
+    """Return memory that begins at a cache line, of huge pages where the system has them.
+
+    NumPy asks for these for arrays of 4 MB and more.
+    """
+    memory = np.empty(n_bytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + n_bytes]
 
 
 def _size_class(n_bytes: int) -> int:
