@@ -2,8 +2,8 @@
 
 ``python -m benchmarks`` takes about twenty minutes on two cores, which should be idle;
 ``python -m benchmarks peers ratios`` does those steps alone, ``python -m benchmarks readme`` only
-writes what is kept. ``--folder`` keeps the results of another processor apart. Whole runs of the dimer, which take an hour, are :mod:`benchmarks.flow_choice`
-and :mod:`benchmarks.runs`.
+writes what is kept. ``--folder`` keeps the results of another processor apart. Whole runs of the
+dimer, which take an hour, are :mod:`benchmarks.flow_choice` and :mod:`benchmarks.runs`.
 """
 
 from __future__ import annotations

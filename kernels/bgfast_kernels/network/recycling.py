@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-
 Bytes = NDArray[np.uint8]
 
 IDLE_SECONDS = 5.0
