@@ -22,8 +22,12 @@ needs_unit = pytest.mark.skipif(not tiles.is_supported(), reason="no matrix unit
 needs_kernels = pytest.mark.skipif(
     not (tiles.is_supported() or vector_network.is_supported()), reason="no AVX-512 here"
 )
+# On a matrix unit small networks are torch's in full.
+small_in_full = pytest.mark.skipif(
+    tiles.is_supported() or not vector_network.is_supported(), reason="no vector units, or better"
+)
 SERVED = [
-    pytest.param("full", marks=needs_kernels),
+    pytest.param("full", marks=small_in_full),
     pytest.param("high", marks=needs_unit),
     pytest.param("bfloat16", marks=needs_unit),
 ]

@@ -149,9 +149,10 @@ def bfloat16(x):
 
 
 @PARTS
+@pytest.mark.parametrize("widths", [(17, 33, 31, 20), (5, 9, 3)], ids=str)
 @pytest.mark.parametrize("n", [16, 1100])
-def test_networks_of_the_same_inputs_are_the_same_together(n, parts):
-    widths, activations = (17, 33, 31, 20), ("tanh", "relu", "tanh")
+def test_networks_of_the_same_inputs_are_the_same_together(n, widths, parts):
+    activations = "tanh", "relu", "tanh"
     given = [make(widths, n, seed)[:2] for seed in range(3)]
     x, _ = make(widths, n)[2]
     grads = np.random.default_rng(3).normal(size=(3, n, widths[-1])).astype("f")
@@ -220,6 +221,20 @@ def test_what_is_left_in_memory_changes_nothing(widths, parts, monkeypatch):
         monkeypatch.setattr(getattr(unit(parts), memory), "take", used)
     for a, b in zip(run(widths, 70, parts, "tanh"), expected, strict=True):
         assert np.array_equal(a, b)
+
+
+@VECTOR
+def test_a_large_bias_is_added_to_the_whole_sum():
+    widths, n = (200, 200, 200), 500
+    weights, biases, (x, _) = make(widths, n)
+    biases[1] = np.full_like(biases[1], 1e4)
+    packed = pack(widths, weights, biases, WHOLE)
+    (out,) = vector_network.forward(packed, as_rows(x, 200), ("relu",))
+    biases[1] = np.zeros_like(biases[1])
+    (sums,) = vector_network.forward(
+        pack(widths, weights, biases, WHOLE), as_rows(x, 200), ("relu",)
+    )
+    assert np.array_equal(out, sums + np.float32(1e4))
 
 
 @PARTS
