@@ -7,8 +7,8 @@ torch: other activations, devices and dtypes, torch.compile, torch.func, forward
 dispatch modes, small batches of small networks; so is a backward pass that is itself to be
 differentiated.
 
-With AVX-512 the whole network is one kernel where that is faster (:mod:`bgfast.flows.dense_tiles`),
-in full precision, and with a matrix unit in the others.
+With AVX-512 or a matrix unit the whole network is one kernel where that is faster
+(:mod:`bgfast.flows.dense_tiles`).
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ products are summed up and activations evaluated in float32, and what goes into 
 rounded again. The output layer is that of float32, so that shifts and log-scales have no steps of
 their own. Where tensors are rounded, gradients pass as if they were not.
 
-- :mod:`bgfast.flows.dense_tiles`: one kernel for all layers, on processors with a matrix unit;
+- :mod:`bgfast.flows.dense_tiles`: one kernel for all layers, on processors with a matrix unit, or
+  with AVX-512 that multiplies bfloat16;
 - :func:`fused_layers`, :func:`fused_dense`: oneDNN on other CPUs;
 - :func:`plain_bfloat16_dense`: plain torch in bfloat16, for CUDA devices; it rounds once more,
   before the activation;

@@ -1,15 +1,17 @@
 """The dense network as one kernel for all its layers.
 
 It works on a block of rows from the first layer to the last, so that activations stay in a core's
-cache: in float32 on processors with AVX-512 (:mod:`bgfast_kernels.vector_network`, precision
-``"full"`` alone), and on those with a matrix unit in bfloat16 (:mod:`bgfast_kernels.network`):
+cache. On processors with a matrix unit (:mod:`bgfast_kernels.network`) all products are made of
+bfloat16 numbers, on others with AVX-512 (:mod:`bgfast_kernels.vector_network`) in float32, and in
+bfloat16 where the processor has such products of vectors:
 
 - precision ``"bfloat16"``: the map of :func:`bgfast.flows.dense_bfloat16.rounded_dense`;
-- precision ``"high"``: numbers are sums of two bfloat16 numbers, which is the map of float32 to
-  about 1e-5 of its size, and its gradients too, but for units of relu that are off in one and on in
-  the other;
-- precision ``"full"``: sums of three, which are all digits of a float32, and of the products of
-  their parts those that float32 could tell: errors are those of float32.
+- precision ``"high"``, on a matrix unit: numbers are sums of two bfloat16 numbers, which is the map
+  of float32 to about 1e-5 of its size, and its gradients too, but for units of relu that are off in
+  one and on in the other; elsewhere it is ``"full"``;
+- precision ``"full"``: float32, or on a matrix unit sums of three, which are all digits of a
+  float32, and of the products of their parts those that float32 could tell: errors are those of
+  float32.
 
 In high and full on a matrix unit, an input or weight that bfloat16 cannot hold (3.39e38, infinity)
 makes rows NaN, and numbers below 1e-30 lose digits.
@@ -51,7 +53,9 @@ def unit() -> ModuleType:
 
 def parts(precision: Precision) -> int:
     """Return how many bfloat16 numbers make a number there."""
-    return _PARTS[precision] if network.is_supported() else vector_network.WHOLE
+    if network.is_supported():
+        return _PARTS[precision]
+    return vector_network.ROUNDED if precision == "bfloat16" else vector_network.WHOLE
 
 
 def served(precision: Precision) -> Precision:
@@ -60,17 +64,22 @@ def served(precision: Precision) -> Precision:
 
 
 def tiles_pay(precision: Precision, n: int, weights: Sequence[Tensor]) -> bool:
-    """Return whether ``n`` rows are worth packing the weights, in a precision as it is served."""
+    """Return whether there are kernels for a precision, as it is served, that ``n`` rows pay for.
+
+    What they have to pay is that the weights are packed.
+    """
     hidden = [len(weight) for weight in weights[:-1]]
     if not network.is_supported():
-        return precision == "full" and n >= max(8, max(hidden, default=0) // 4)
+        if not vector_network.is_supported(parts(precision)):
+            return False
+        return n >= (1 if precision == "bfloat16" else max(8, max(hidden, default=0) // 4))
     if n < _LEAST_ROWS[precision]:
         return False
     return precision != "full" or (min(hidden, default=0) >= _LEAST_WIDTH and n >= max(hidden))
 
 
 def tiles_serve(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> bool:
-    """Return whether there are kernels, and whether these fit together in shape, dtype and device.
+    """Return whether these fit together in shape, dtype and device.
 
     The kernels get addresses: what does not fit is left to torch, which says so.
     """
@@ -83,7 +92,7 @@ def networks_serve(
     n_in: int, device: torch.device, weights: Sequence[Tensor], biases: Sequence[Tensor]
 ) -> bool:
     """Return the same for inputs of ``n_in`` columns."""
-    if not (network.is_supported() or vector_network.is_supported()) or len(weights) < 2:
+    if len(weights) < 2:
         return False
     for weight, bias in zip(weights, biases, strict=True):
         shape = weight.shape

@@ -158,7 +158,7 @@ def generate(
     bfloat16
         Draw from the flow with its conditioners in bfloat16: a nearby flow, whose weights are as
         exact; see :func:`bgfast.flows.bfloat16_conditioners`. Faster where the processor has
-        bfloat16 matrix units (AMX), and on a CUDA device.
+        bfloat16 products (AMX, AVX-512), and on a CUDA device.
 
     Yields
     ------

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from bgfast_kernels import network as tiles
+from bgfast_kernels import vector_network
 
 from bgfast.energies import DoubleWell
 from bgfast.experiments.pipeline import flow_digest, load_flow
@@ -50,13 +51,13 @@ def value_and_gradients(function, x, weights, biases):
 
 @pytest.fixture(params=["_Dense", "TiledDense"])
 def unit(request, monkeypatch):
-    """Run on the vector units by oneDNN, or on the matrix unit."""
+    """Run by oneDNN, or as one kernel."""
     if request.param == "_Dense":
         if not bfloat16_is_supported():
             pytest.skip("this processor has no bfloat16 products in oneDNN")
-        monkeypatch.setattr(tiles, "is_supported", lambda: False)
-    elif not tiles.is_supported():
-        pytest.skip("this processor has no matrix unit")
+        monkeypatch.setattr(dense_module, "tiles_pay", lambda *_: False)
+    elif not (tiles.is_supported() or vector_network.is_supported(vector_network.ROUNDED)):
+        pytest.skip("this processor has no bfloat16 products for a kernel")
     return request.param
 
 
@@ -130,7 +131,7 @@ def test_a_processor_without_bfloat16_computes_the_same_map_and_says_so_once(mon
     inputs = network(50, (33, 17), torch.float32)
     usual = dense(*inputs, "tanh", "bfloat16")
     monkeypatch.setattr(dense_module, "bfloat16_is_supported", lambda: False)
-    monkeypatch.setattr(tiles, "is_supported", lambda: False)
+    monkeypatch.setattr(dense_module, "tiles_pay", lambda *_: False)
     warn_of_slow_bfloat16.cache_clear()
     with pytest.warns(UserWarning, match="no bfloat16 matrix products") as record:
         slow = [dense(*inputs, "tanh", "bfloat16") for _ in range(2)]

@@ -19,6 +19,10 @@ from bgfast.ops import use_backend
 from tests.flows.test_dense import flow_and_latent, network
 
 needs_unit = pytest.mark.skipif(not tiles.is_supported(), reason="no matrix unit here")
+needs_bfloat16 = pytest.mark.skipif(
+    not (tiles.is_supported() or vector_network.is_supported(vector_network.ROUNDED)),
+    reason="no bfloat16 products here",
+)
 needs_kernels = pytest.mark.skipif(
     not (tiles.is_supported() or vector_network.is_supported()), reason="no AVX-512 here"
 )
@@ -29,7 +33,7 @@ small_in_full = pytest.mark.skipif(
 SERVED = [
     pytest.param("full", marks=small_in_full),
     pytest.param("high", marks=needs_unit),
-    pytest.param("bfloat16", marks=needs_unit),
+    pytest.param("bfloat16", marks=needs_bfloat16),
 ]
 
 
@@ -119,13 +123,18 @@ def test_the_matrix_unit_serves_where_it_is_faster(precision, n, widths, pays, m
         ("full", 8, (8, 32), True),
         ("full", 49, (100, 200), False),
         ("full", 50, (200, 100), True),
-        ("bfloat16", 1000, (200,), False),
+        ("bfloat16", 1, (200,), True),
+        ("bfloat16", 0, (200,), False),
     ],
 )
 def test_vector_units_serve_float32_from_a_few_rows_on(precision, n, widths, pays, monkeypatch):
     monkeypatch.setattr(tiles, "is_supported", lambda: False)
+    monkeypatch.setattr(vector_network, "is_supported", lambda parts: True)
     weights = [torch.empty(width, 3) for width in (*widths, 5)]
     assert tiles_pay(precision, n, weights) == pays
+    without = vector_network.ROUNDED if precision == "bfloat16" else vector_network.WHOLE
+    monkeypatch.setattr(vector_network, "is_supported", lambda parts: parts != without)
+    assert not tiles_pay(precision, n, weights)
 
 
 @pytest.mark.parametrize("precision", SERVED)
@@ -268,7 +277,7 @@ def test_threads_of_python_do_not_share_memory(precision):
 def test_code_for_another_processor_does_not_use_the_units(name):
     code = (
         "from bgfast_kernels import network, vector_network as vectors;"
-        "print(network.is_supported() or vectors.is_supported())"
+        "print(network.is_supported() or vectors.is_supported() or vectors.is_supported(1))"
     )
     environment = {**os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": ""}
     command = [sys.executable, "-c", code]

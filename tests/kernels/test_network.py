@@ -1,6 +1,8 @@
 """The dense network on both units against float64, for ragged sizes and all precisions."""
 
 from itertools import pairwise
+from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -8,25 +10,46 @@ from bgfast_kernels import cpu, network, vector_network
 
 MATRIX = pytest.mark.skipif(not network.is_supported(), reason="no matrix unit here")
 VECTOR = pytest.mark.skipif(not vector_network.is_supported(), reason="no AVX-512 here")
-WHOLE = vector_network.WHOLE
+PAIRS = pytest.mark.skipif(
+    not vector_network.is_supported(vector_network.ROUNDED), reason="no bfloat16 in AVX-512 here"
+)
 
 # Fewest and most columns of tiles and groups, one more and one less; one hidden layer and several.
 WIDTHS = [(1, 1, 1), (16, 32, 16), (17, 33, 15, 31, 48), (38, 200, 200, 38), (41, 75, 10, 150)]
 ROUNDED = 2.0**-8
-TOLERANCE = {1: 8 * ROUNDED, 2: 8 * ROUNDED**2, 3: 64 * ROUNDED**3, WHOLE: 2e-6}
-PARTS = pytest.mark.parametrize(
-    "parts",
-    [
-        pytest.param(1, id="bfloat16", marks=MATRIX),
-        pytest.param(2, id="high", marks=MATRIX),
-        pytest.param(3, id="full", marks=MATRIX),
-        pytest.param(WHOLE, id="vectors", marks=VECTOR),
-    ],
-)
 
 
-def unit(parts):
-    return vector_network if parts == WHOLE else network
+class Unit(NamedTuple):
+    """Where products are made of which numbers, and how far results may be from float64."""
+
+    kernels: ModuleType
+    parts: int
+    tolerance: float
+
+    @property
+    def rounds(self):
+        return self.parts == 1
+
+
+HALVES = Unit(vector_network, vector_network.ROUNDED, 8 * ROUNDED)
+WHOLE = Unit(vector_network, vector_network.WHOLE, 2e-6)
+UNITS = {
+    "bfloat16": (Unit(network, 1, 8 * ROUNDED), MATRIX),
+    "high": (Unit(network, 2, 8 * ROUNDED**2), MATRIX),
+    "full": (Unit(network, 3, 64 * ROUNDED**3), MATRIX),
+    "vectors": (WHOLE, VECTOR),
+    "vectors in bfloat16": (HALVES, PAIRS),
+}
+
+
+def on(units):
+    return pytest.mark.parametrize(
+        "unit", [pytest.param(unit, id=name, marks=mark) for name, (unit, mark) in units.items()]
+    )
+
+
+on_units = on(UNITS)
+on_rounding_units = on({name: pair for name, pair in UNITS.items() if pair[0].rounds})
 
 
 def make(widths, n, seed=0):
@@ -47,20 +70,20 @@ def as_rows(array, width):
     )
 
 
-def pack(widths, weights, biases, parts=1):
-    return unit(parts).pack(widths, network.addresses(*weights, *biases), parts)
+def pack(widths, weights, biases, unit):
+    return unit.kernels.pack(widths, network.addresses(*weights, *biases), unit.parts)
 
 
-def run(widths, n, parts, activation, seed=0):
+def run(widths, n, unit, activation, seed=0):
     """Return the result and all gradients."""
     weights, biases, (x, grad) = make(widths, n, seed)
-    kept = unit(parts).kept_memory(widths, parts, n)
-    packed = pack(widths, weights, biases, parts)
-    (out,) = unit(parts).forward(packed, as_rows(x, widths[0]), (activation,), kept)
-    (again,) = unit(parts).forward(packed, as_rows(x, widths[0]), (activation,))
+    kept = unit.kernels.kept_memory(widths, unit.parts, n)
+    packed = pack(widths, weights, biases, unit)
+    (out,) = unit.kernels.forward(packed, as_rows(x, widths[0]), (activation,), kept)
+    (again,) = unit.kernels.forward(packed, as_rows(x, widths[0]), (activation,))
     assert np.array_equal(out, again)
     grad_x = np.full((n, widths[0] + 2), np.nan, "f")
-    found = unit(parts).backward(
+    found = unit.kernels.backward(
         widths,
         network.addresses(*weights),
         (activation,),
@@ -68,7 +91,7 @@ def run(widths, n, parts, activation, seed=0):
         kept,
         as_rows(grad_x, widths[0]),
         True,
-        parts,
+        unit.parts,
     )
     assert np.isnan(grad_x[:, widths[0] :]).all()
     return [out, grad_x[:, : widths[0]], *found.weights, *found.biases]
@@ -99,30 +122,30 @@ def distance(a, b):
     return np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-30)
 
 
-@PARTS
+@on_units
 @pytest.mark.parametrize("widths", WIDTHS, ids=str)
 @pytest.mark.parametrize("n", [1, 16, 33, 1100])
-def test_tanh_networks_and_their_gradients_are_those_of_float64(n, widths, parts):
-    pairs = zip(run(widths, n, parts, "tanh"), expected(widths, n, "tanh"), strict=True)
+def test_tanh_networks_and_their_gradients_are_those_of_float64(n, widths, unit):
+    pairs = zip(run(widths, n, unit, "tanh"), expected(widths, n, "tanh"), strict=True)
     for i, (ours, exact) in enumerate(pairs):
         assert ours.shape == exact.shape
-        assert distance(ours, exact) < TOLERANCE[parts], i
+        assert distance(ours, exact) < unit.tolerance, i
 
 
-@PARTS
-def test_relu_networks_are_those_of_float64_but_where_rounding_turns_a_unit_on_or_off(parts):
+@on_units
+def test_relu_networks_are_those_of_float64_but_where_rounding_turns_a_unit_on_or_off(unit):
     widths, n = (17, 33, 31, 48), 700
-    pairs = zip(run(widths, n, parts, "relu"), expected(widths, n, "relu"), strict=True)
-    assert all(distance(ours, exact) < 4 * TOLERANCE[parts] ** 0.75 for ours, exact in pairs)
+    pairs = zip(run(widths, n, unit, "relu"), expected(widths, n, "relu"), strict=True)
+    assert all(distance(ours, exact) < 4 * unit.tolerance**0.75 for ours, exact in pairs)
 
 
-@MATRIX
-def test_the_output_layer_has_all_digits_of_float32_also_in_bfloat16():
+@on_rounding_units
+def test_the_output_layer_has_all_digits_of_float32_also_in_bfloat16(unit):
     # One hidden unit that is exactly 1: the result is the sum of weights and bias.
     weights = [np.zeros((1, 1), "f"), np.array([[1 / 3], [1e-3], [-7e5]], "f")]
     biases = [np.array([1.0], "f"), np.array([1e-7, -1e-3, 0.1], "f")]
     x = network.Rows(np.zeros(40, "f"), 1, 40)
-    out = network.forward(pack((1, 1, 3), weights, biases), x, ("relu",))[0]
+    out = unit.kernels.forward(pack((1, 1, 3), weights, biases, unit), x, ("relu",))[0]
     exact = weights[1][:, 0].astype(float) + biases[1]
     np.testing.assert_allclose(
         out, np.tile(exact, (40, 1)), rtol=0, atol=1e-7 * np.abs(exact).max()
@@ -130,14 +153,31 @@ def test_the_output_layer_has_all_digits_of_float32_also_in_bfloat16():
     assert np.all(np.abs(out[:, 0] - exact[0]) < 6e-8)
 
 
-@PARTS
-def test_tanh_is_good_over_its_whole_range(parts):
-    tolerance = {1: 4.1e-3, 2: 2e-5, 3: 5e-7, WHOLE: 5e-7}[parts]
+@on_rounding_units
+@pytest.mark.parametrize("widths", WIDTHS, ids=str)
+def test_hidden_layers_round_to_bfloat16_and_nothing_else_does(widths, unit):
+    weights, biases, (x, _) = make(widths, 200)
+    (out,) = unit.kernels.forward(
+        pack(widths, weights, biases, unit), as_rows(x, widths[0]), ("relu",)
+    )
+    values = bfloat16(x[:, : widths[0]].copy())
+    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+        sums = values.astype(float) @ bfloat16(weight).T.astype(float) + bfloat16(bias)
+        values = bfloat16(np.maximum(sums, 0).astype("f"))
+    exact = values.astype(float) @ weights[-1].T.astype(float) + biases[-1]
+    # Sums in another order may be rounded to the neighbour.
+    assert np.median(np.abs(out - exact)) < 1e-6
+    assert distance(out, exact) < 1e-3
+
+
+@on_units
+def test_tanh_is_good_over_its_whole_range(unit):
+    tolerance = {1: 4.1e-3, 2: 2e-5}.get(unit.parts, 5e-7)
     x = np.concatenate([np.linspace(-12, 12, 4001), [-3e38, 3e38, 1e-3, 1e-20, 0.0]]).astype("f")
     one, none = np.ones((1, 1), "f"), np.zeros(1, "f")
-    packed = pack((1, 1, 1), [one, one], [none, none], parts)
-    out = unit(parts).forward(packed, network.Rows(x, 1, len(x)), ("tanh",))[0, :, 0]
-    rounded = bfloat16(x) if parts == 1 else x
+    packed = pack((1, 1, 1), [one, one], [none, none], unit)
+    out = unit.kernels.forward(packed, network.Rows(x, 1, len(x)), ("tanh",))[0, :, 0]
+    rounded = bfloat16(x) if unit.rounds else x
     exact = np.tanh(rounded.astype(float))
     assert np.all(np.abs(out - exact) <= tolerance * np.abs(exact) + 1e-30)
     assert np.all(np.abs(out) <= 1)
@@ -148,10 +188,10 @@ def bfloat16(x):
     return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32)
 
 
-@PARTS
+@on_units
 @pytest.mark.parametrize("widths", [(17, 33, 31, 20), (5, 9, 3)], ids=str)
 @pytest.mark.parametrize("n", [16, 1100])
-def test_networks_of_the_same_inputs_are_the_same_together(n, widths, parts):
+def test_networks_of_the_same_inputs_are_the_same_together(n, widths, unit):
     activations = "tanh", "relu", "tanh"
     given = [make(widths, n, seed)[:2] for seed in range(3)]
     x, _ = make(widths, n)[2]
@@ -162,14 +202,14 @@ def test_networks_of_the_same_inputs_are_the_same_together(n, widths, parts):
         arrays = [(*given[k][0], *given[k][1]) for k in which]
         parameters = np.concatenate([network.addresses(*of_one) for of_one in arrays])
         kinds = tuple(activations[k] for k in which)
-        kept = unit(parts).kept_memory(widths, parts, n, len(which))
-        packed = unit(parts).pack(widths, parameters, parts)
-        out = unit(parts).forward(packed, as_rows(x, widths[0]), kinds, kept)
+        kept = unit.kernels.kept_memory(widths, unit.parts, n, len(which))
+        packed = unit.kernels.pack(widths, parameters, unit.parts)
+        out = unit.kernels.forward(packed, as_rows(x, widths[0]), kinds, kept)
         grad_x = start.copy() if more else np.full_like(start, np.nan)
         rows = network.Rows(np.ascontiguousarray(grads[which]).reshape(-1), widths[-1], n)
         to = as_rows(grad_x, widths[0])
-        found = unit(parts).backward(
-            widths, parameters, kinds, rows, kept, to, True, parts, more=more
+        found = unit.kernels.backward(
+            widths, parameters, kinds, rows, kept, to, True, unit.parts, more=more
         )
         assert not more or np.array_equal(grad_x[:, widths[0] :], start[:, widths[0] :])
         return out, grad_x, found.weights, found.biases
@@ -186,30 +226,30 @@ def test_networks_of_the_same_inputs_are_the_same_together(n, widths, parts):
         assert all(np.array_equal(a, b) for a, b in zip(together, apart, strict=True))
 
 
-@PARTS
+@on_units
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
-def test_bits_depend_neither_on_threads_nor_on_other_rows(activation, parts):
+def test_bits_depend_neither_on_threads_nor_on_other_rows(activation, unit):
     widths, n = (17, 33, 31, 15), 1100
     try:
         results = []
         for threads in (1, 2, 3):
             cpu.set_threads(threads)
-            results.append(run(widths, n, parts, activation))
+            results.append(run(widths, n, unit, activation))
     finally:
         cpu.set_threads(None)
     for other in results[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
     weights, biases, (x, _) = make(widths, n)
-    packed = pack(widths, weights, biases, parts)
+    packed = pack(widths, weights, biases, unit)
     part = as_rows(np.ascontiguousarray(x[77:90]), widths[0])
-    (some,) = unit(parts).forward(packed, part, (activation,))
+    (some,) = unit.kernels.forward(packed, part, (activation,))
     assert np.array_equal(some, results[0][0][77:90])
 
 
-@PARTS
+@on_units
 @pytest.mark.parametrize("widths", WIDTHS, ids=str)
-def test_what_is_left_in_memory_changes_nothing(widths, parts, monkeypatch):
-    expected = run(widths, 70, parts, "tanh")
+def test_what_is_left_in_memory_changes_nothing(widths, unit, monkeypatch):
+    expected = run(widths, 70, unit, "tanh")
 
     def used(*where):
         memory = network.memory.scratch(where[-1])
@@ -217,9 +257,10 @@ def test_what_is_left_in_memory_changes_nothing(widths, parts, monkeypatch):
         return memory
 
     monkeypatch.setattr(network.packed._lasting, "take", used)
-    for memory in ("_lasting", "_of_activations", "_of_gradients"):
-        monkeypatch.setattr(getattr(unit(parts), memory), "take", used)
-    for a, b in zip(run(widths, 70, parts, "tanh"), expected, strict=True):
+    monkeypatch.setattr(unit.kernels._lasting, "take", used)
+    for memory in (network.recycling.of_activations, network.recycling.of_gradients):
+        monkeypatch.setattr(memory, "take", used)
+    for a, b in zip(run(widths, 70, unit, "tanh"), expected, strict=True):
         assert np.array_equal(a, b)
 
 
@@ -237,40 +278,40 @@ def test_a_large_bias_is_added_to_the_whole_sum():
     assert np.array_equal(out, sums + np.float32(1e4))
 
 
-@PARTS
+@on_units
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_row_that_is_not_finite_spoils_no_other(bad, parts):
+def test_a_row_that_is_not_finite_spoils_no_other(bad, unit):
     widths, n = (17, 33, 31, 15), 70
     weights, biases, (x, _) = make(widths, n)
-    packed = pack(widths, weights, biases, parts)
-    (good,) = unit(parts).forward(packed, as_rows(x, widths[0]), ("tanh",))
+    packed = pack(widths, weights, biases, unit)
+    (good,) = unit.kernels.forward(packed, as_rows(x, widths[0]), ("tanh",))
     x[37, 4] = bad
-    (out,) = unit(parts).forward(packed, as_rows(x, widths[0]), ("tanh",))
+    (out,) = unit.kernels.forward(packed, as_rows(x, widths[0]), ("tanh",))
     assert np.array_equal(np.delete(out, 37, 0), np.delete(good, 37, 0))
     assert not np.array_equal(out[37], good[37])
     if np.isnan(bad):
         assert np.isnan(out[37]).all()
 
 
-@PARTS
-def test_what_does_not_fit_the_networks_is_refused(parts):
-    widths, kernels = (5, 16, 3), unit(parts)
+@on_units
+def test_what_does_not_fit_the_networks_is_refused(unit):
+    widths, kernels = (5, 16, 3), unit.kernels
     weights, biases, (x, grad) = make(widths, 40)
     parameters = network.addresses(*weights, *biases)
-    packed, given = pack(widths, weights, biases, parts), as_rows(x, widths[0])
+    packed, given = pack(widths, weights, biases, unit), as_rows(x, widths[0])
     with pytest.raises(ValueError, match="activations must be one for each of 1 networks"):
         kernels.forward(packed, given, ("tanh", "relu"))
-    little = kernels.kept_memory(widths, parts, 32)[:-32]
+    little = kernels.kept_memory(widths, unit.parts, 32)[:-32]
     with pytest.raises(ValueError, match="kept must be kept_memory for 40 rows of 1 networks"):
         kernels.forward(packed, given, ("tanh",), little)
     grads = as_rows(grad, widths[-1])
     with pytest.raises(ValueError, match="kept must be"):
-        kernels.backward(widths, parameters, ("tanh",), grads, little, None, True, parts)
+        kernels.backward(widths, parameters, ("tanh",), grads, little, None, True, unit.parts)
 
 
-@PARTS
-def test_no_rows_have_gradients_that_are_zero(parts):
-    out, grad_x, *of_parameters = run((38, 20, 7), 0, parts, "tanh")
+@on_units
+def test_no_rows_have_gradients_that_are_zero(unit):
+    out, grad_x, *of_parameters = run((38, 20, 7), 0, unit, "tanh")
     assert out.shape == (0, 7)
     assert grad_x.shape == (0, 38)
     assert not any(gradient.any() for gradient in of_parameters)
@@ -281,6 +322,6 @@ def test_memory_amid_a_cache_line_is_refused():
     widths = (5, 16, 3)
     weights, biases, (x, _) = make(widths, 40)
     kept = network.kept_memory(widths, 1, 41)
-    packed = pack(widths, weights, biases)
+    packed = pack(widths, weights, biases, UNITS["bfloat16"][0])
     with pytest.raises(ValueError, match="kept must begin at a cache line"):
         network.forward(packed, as_rows(x, widths[0]), ("tanh",), kept[8:])

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from bgfast_kernels.cpu import parallel_rows
 from bgfast_kernels.network import amx
 from bgfast_kernels.network.amx import TILE, is_supported
-from bgfast_kernels.network.arrays import Gradients, Rows, Single, kinds, slices
+from bgfast_kernels.network.arrays import Gradients, Rows, Single, check, gradients_of, kinds
 from bgfast_kernels.network.backward import backward_kernel
 from bgfast_kernels.network.forward import forward_kernel
 from bgfast_kernels.network.layout import (
@@ -36,7 +36,13 @@ from bgfast_kernels.network.layout import (
 )
 from bgfast_kernels.network.packed import LEAST_COLUMNS, Packed, addresses, pack
 from bgfast_kernels.network.packing import pack_backward
-from bgfast_kernels.network.recycling import Lasting, Recycled
+from bgfast_kernels.network.recycling import (
+    Lasting,
+    forget_idle_memory,
+    forget_memory,
+    of_activations,
+    of_gradients,
+)
 from bgfast_kernels.network.weight_gradients import squares, sum_blocks, weight_gradients
 
 __all__ = [
@@ -69,8 +75,7 @@ def kept_memory(widths: tuple[int, ...], parts: int, n: int, count: int = 1) -> 
     It begins at a cache line. What is returned, or an array or tensor made of it, has to be held as
     long as they are needed.
     """
-    n_bytes = n_blocks(n) * layout(widths, parts).all_kept_tiles(count) * TILE
-    return _of_activations.take(n_bytes)
+    return of_activations.take(_kept_bytes(layout(widths, parts), n, count))
 
 
 def forward(
@@ -97,13 +102,12 @@ def forward(
     """
     where, count = layout(packed.widths, packed.parts), packed.n_networks
     if kept is None:
-        _of_activations.forget_idle()
-        _of_gradients.forget_idle()
+        forget_idle_memory()
     elif kept.ctypes.data % 64:
         raise ValueError(
             "kept must begin at a cache line, as kept_memory does; this array does not"
         )
-    _check(where, count, activations, kept, x.n)
+    check(count, activations, kept, _kept_bytes(where, x.n, count), x.n)
     out = np.empty((count, x.n, packed.widths[-1]), np.float32)
     parallel_rows(
         forward_kernel(where.parts),
@@ -156,7 +160,7 @@ def backward(
         If ``activations`` are not as many as networks, or ``kept`` is too small.
     """
     where, count = layout(widths, parts), len(parameters)
-    _check(where, count, activations, kept, grad.n)
+    check(count, activations, kept, _kept_bytes(where, grad.n, count), grad.n)
     packed = _lasting.take("backward", count * where.backward_bytes)
     tiles = columns(widths, count, TILES_IN)
     parallel_rows(
@@ -171,7 +175,7 @@ def backward(
     sums = _lasting.take("sums", 4 * at_once * count * where.biases).view(np.float32)
     to = Rows(_NO_NUMBERS, 0, 0) if grad_x is None else grad_x
     n_bytes = 4 * count * where.weights if needs_parameters else 0
-    grad_weights = _of_gradients.take(n_bytes).view(np.float32)
+    grad_weights = of_gradients.take(n_bytes).view(np.float32)
     if not blocks:
         grad_weights[:] = 0.0
     grad_biases = np.zeros(count * where.biases)  # many blocks, one after the other: in float64
@@ -199,26 +203,11 @@ def backward(
             sum_blocks(sums, len(grad_biases), n, grad_biases)
     if not needs_parameters:
         return Gradients([], [])
-    by_layer, biases = slices(widths, count), grad_biases.astype(np.float32)
-    return Gradients(
-        [grad_weights[a:b].reshape(shape) for (a, b, shape), _ in by_layer],
-        [biases[a:b] for _, (a, b) in by_layer],
-    )
+    return gradients_of(widths, count, grad_weights, grad_biases)
 
 
-def forget_memory() -> None:
-    """Return to the system what is kept for the next step of training: none has to follow."""
-    _of_activations.forget_all()
-    _of_gradients.forget_all()
-
-
-def _check(
-    where: Layout, count: int, activations: tuple[str, ...], kept: Bytes | None, n: int
-) -> None:
-    if len(activations) != count:
-        raise ValueError(f"activations must be one for each of {count} networks, got {activations}")
-    if kept is not None and len(kept) < n_blocks(n) * where.all_kept_tiles(count) * TILE:
-        raise ValueError(f"kept must be kept_memory for {n} rows of {count} networks, it is less")
+def _kept_bytes(where: Layout, n: int, count: int) -> int:
+    return n_blocks(n) * where.all_kept_tiles(count) * TILE
 
 
 def _least_blocks(where: Layout, count: int) -> int:
@@ -227,5 +216,3 @@ def _least_blocks(where: Layout, count: int) -> int:
 
 
 _lasting = Lasting()
-# Two, as neither keeps more than was in use at once, and they are not in use at the same time.
-_of_activations, _of_gradients = Recycled(), Recycled()

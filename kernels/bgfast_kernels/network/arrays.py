@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bgfast_kernels.network.activation import KINDS
 
+Bytes = NDArray[np.uint8]
 Single = NDArray[np.float32]
 
 BIASES_TOGETHER = 16
@@ -32,8 +33,27 @@ class Gradients(NamedTuple):
     biases: list[Single]
 
 
+def gradients_of(
+    widths: tuple[int, ...], count: int, by_weight: Single, by_bias: NDArray[np.float64]
+) -> Gradients:
+    """Return as arrays of their shapes what the kernels wrote, biases with room between layers."""
+    by_layer, biases = _slices(widths, count), by_bias.astype(np.float32)
+    return Gradients(
+        [by_weight[a:b].reshape(shape) for (a, b, shape), _ in by_layer],
+        [biases[a:b] for _, (a, b) in by_layer],
+    )
+
+
+def check(count: int, activations: tuple[str, ...], kept: Bytes | None, least: int, n: int) -> None:
+    """Raise unless there are ``count`` activations, and ``least`` bytes if any are kept."""
+    if len(activations) != count:
+        raise ValueError(f"activations must be one for each of {count} networks, got {activations}")
+    if kept is not None and len(kept) < least:
+        raise ValueError(f"kept must be kept_memory for {n} rows of {count} networks, it is less")
+
+
 @functools.lru_cache
-def slices(
+def _slices(
     widths: tuple[int, ...], count: int
 ) -> list[tuple[tuple[int, int, tuple[int, int]], tuple[int, int]]]:
     """Return where weights, and where biases, of all layers of all networks begin and end."""

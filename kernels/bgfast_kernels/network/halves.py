@@ -40,6 +40,7 @@ _words = Words()
 _numbers = Lanes(types.float32)
 _WORDS = ir.VectorType(ir.IntType(32), 16)
 _HALVES = ir.VectorType(ir.IntType(16), 32)
+HALVES = ir.VectorType(_BFloat16(), 32)
 _NUMBERS = ir.VectorType(ir.FloatType(), 16)
 _UPPER = ir.Constant(_WORDS, [0xFFFF0000] * 16)
 _SHIFT = ir.Constant(_WORDS, [16] * 16)
@@ -56,7 +57,7 @@ def rounded(typing_context: Any, first: Any, second: Any) -> Any:
     """Return two vectors of float32 as 32 bfloat16 numbers, one vector after the other."""
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        kind = ir.FunctionType(ir.VectorType(_BFloat16(), 32), [_NUMBERS, _NUMBERS])
+        kind = ir.FunctionType(HALVES, [_NUMBERS, _NUMBERS])
         name = "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
         function = cgutils.get_or_insert_function(builder.module, kind, name)
         return builder.bitcast(builder.call(function, [values[1], values[0]]), _WORDS)
@@ -98,6 +99,16 @@ def first_halves(typing_context: Any, a: Any, b: Any) -> Any:
 def first_quarters(typing_context: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     """Return the first 8 numbers of four vectors, one after the other."""
     return _words(a, b, c, d), _joined(4)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load(typing_context: Any, address: Any) -> Any:
+    """Return the words at an address."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return _load(builder, *values)
+
+    return _words(types.intp), emit
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -57,12 +57,7 @@ def pack(
         Whether the next call of this thread may overwrite what is returned.
     """
     where, count = layout(widths, parts), len(parameters)
-    sizes = count * where.forward_bytes, 4 * count * where.biases
-    if passing:
-        packed, numbers = _lasting.take("forward", sizes[0]), _lasting.take("biases", sizes[1])
-    else:
-        packed, numbers = memory.scratch(sizes[0]), memory.scratch(sizes[1])
-    biases = numbers.view(np.float32)
+    packed, biases = memory_for(count * where.forward_bytes, count * where.biases, passing)
     tiles = columns(widths, count, TILES_OUT)
     parallel_rows(
         pack_forward,
@@ -71,6 +66,16 @@ def pack(
         min_rows=LEAST_COLUMNS,
     )
     return Packed(widths, count, parts, packed, biases)
+
+
+def memory_for(n_bytes: int, n_biases: int, passing: bool) -> tuple[Bytes, Single]:
+    """Return memory for weights and for biases; ``passing`` as :func:`pack` takes it."""
+    if passing:
+        weights = _lasting.take("forward", n_bytes)
+        biases = _lasting.take("biases", 4 * n_biases)
+    else:
+        weights, biases = memory.scratch(n_bytes), memory.scratch(4 * n_biases)
+    return weights, biases.view(np.float32)
 
 
 _lasting = Lasting()

@@ -140,6 +140,22 @@ class Recycled:
         return sum(size * len(idle) for size, idle in self._idle.items())
 
 
+# Two, as neither keeps more than was in use at once, and they are not in use at the same time.
+of_activations, of_gradients = Recycled(), Recycled()
+
+
+def forget_idle_memory() -> None:
+    """Forget what networks have not used for long."""
+    of_activations.forget_idle()
+    of_gradients.forget_idle()
+
+
+def forget_memory() -> None:
+    """Return to the system what is kept for the next step of training: none has to follow."""
+    of_activations.forget_all()
+    of_gradients.forget_all()
+
+
 def lasting_memory(n_bytes: int) -> Bytes:
     """Return memory that begins at a cache line, of huge pages where the system has them.
 

@@ -1,42 +1,49 @@
-"""Dense networks in float32 on the processor's vector units, each in one pass over its rows.
+"""Dense networks on the processor's vector units, each in one pass over its rows.
 
 A block of 32 rows goes from the first layer to the last, so that activations stay in a core's
 cache; lanes are samples, so that no column has to be filled up. :mod:`bgfast_kernels.network` does
 the same on a matrix unit, with the same functions.
 
-Ask :func:`is_supported` first.
+Numbers are float32 (:data:`WHOLE`), or rounded to bfloat16 (:data:`ROUNDED`) as on the matrix unit,
+where products take half the time. Ask :func:`is_supported` first.
 """
 
 from __future__ import annotations
 
 import functools
 
+import llvmlite.binding
 import numpy as np
 from numba.core.registry import cpu_target
 from numpy.typing import NDArray
 
 from bgfast_kernels.cpu import parallel_rows
-from bgfast_kernels.network import memory
-from bgfast_kernels.network.arrays import Gradients, Rows, Single, kinds, slices
-from bgfast_kernels.network.packed import Packed, addresses
-from bgfast_kernels.network.recycling import Lasting, Recycled
-from bgfast_kernels.vector_network.backward import backward as backward_kernel
-from bgfast_kernels.vector_network.forward import forward as forward_kernel
+from bgfast_kernels.network.arrays import Gradients, Rows, Single, check, gradients_of, kinds
+from bgfast_kernels.network.packed import Packed, addresses, memory_for
+from bgfast_kernels.network.recycling import (
+    Lasting,
+    forget_idle_memory,
+    forget_memory,
+    of_activations,
+    of_gradients,
+)
+from bgfast_kernels.vector_network.kernels import kernels
 from bgfast_kernels.vector_network.layout import (
-    COLUMN,
     N_IN,
     N_OUT,
+    ROUNDED,
     ROWS,
+    WHOLE,
     Layout,
     layout,
     n_blocks,
     panels,
     squares,
 )
-from bgfast_kernels.vector_network.packing import pack_backward, pack_forward
 from bgfast_kernels.vector_network.weight_gradients import weight_gradients
 
 __all__ = [
+    "ROUNDED",
     "WHOLE",
     "Gradients",
     "Packed",
@@ -52,19 +59,22 @@ __all__ = [
 
 Bytes = NDArray[np.uint8]
 
-WHOLE = 0
-"""Into how many bfloat16 numbers a number is cut: here it is not."""
-
 _BLOCKS_AT_ONCE = 16  # of the backward pass: the gradients of a layer stay in a second cache
 _LEAST_PRODUCTS = 2**21  # products of numbers worth a thread
 _LEAST_PANELS = 8
+_LEAST_LLVM = 16  # before, the rounding instruction returned integers
 _NO_NUMBERS = np.empty(0, np.float32)
+_NO_BYTES = np.empty(0, np.uint8)
 
 
 @functools.cache
-def is_supported() -> bool:
-    """Return whether numba compiles for vectors of 16 float32 (AVX-512)."""
-    return "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+def is_supported(parts: int = WHOLE) -> bool:
+    """Return whether numba compiles for vectors of 16 float32 (AVX-512), and of 32 bfloat16."""
+    features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+    if parts == WHOLE:
+        return "+avx512f" in features
+    recent = llvmlite.binding.llvm_version_info[0] >= _LEAST_LLVM
+    return recent and {"+avx512f", "+avx512bw", "+avx512bf16"} <= set(features)
 
 
 def pack(
@@ -84,22 +94,18 @@ def pack(
         A row for every network: addresses of the float32 weights of all layers,
         ``[widths[i + 1], widths[i]]``, contiguous, then of their biases.
     parts
-        :data:`WHOLE`.
+        :data:`WHOLE` or :data:`ROUNDED`.
     passing
         Whether the next call of this thread may overwrite what is returned.
     """
-    where, count = layout(widths), len(parameters)
-    sizes = 4 * count * where.forward, 4 * count * where.biases
-    if passing:
-        packed, numbers = _lasting.take("forward", sizes[0]), _lasting.take("biases", sizes[1])
-    else:
-        packed, numbers = memory.scratch(sizes[0]), memory.scratch(sizes[1])
-    biases = numbers.view(np.float32)
+    kernel = kernels(parts).pack_forward
+    where, count = layout(widths, parts), len(parameters)
+    packed, biases = memory_for(4 * count * where.forward, count * where.biases, passing)
     columns = panels(widths, count, N_OUT)
     parallel_rows(
-        pack_forward,
+        kernel,
         len(columns),
-        *(columns, parameters, where.table, packed.view(np.float32), biases),
+        *(columns, parameters, where.table, packed, biases),
         min_rows=_LEAST_PANELS,
     )
     return Packed(widths, count, parts, packed, biases)
@@ -110,7 +116,7 @@ def kept_memory(widths: tuple[int, ...], parts: int, n: int, count: int = 1) -> 
 
     What is returned, or an array or tensor made of it, has to be held as long as they are needed.
     """
-    return _of_activations.take(_kept_bytes(layout(widths), n, count))
+    return of_activations.take(_kept_bytes(layout(widths, parts), n, count))
 
 
 def forward(
@@ -134,19 +140,17 @@ def forward(
     ValueError
         If ``activations`` are not as many as networks, or ``kept`` is too small.
     """
-    where, count = layout(packed.widths), packed.n_networks
+    where, count = layout(packed.widths, packed.parts), packed.n_networks
     if kept is None:
-        _of_activations.forget_idle()
-        _of_gradients.forget_idle()
-    _check(where, count, activations, kept, x.n)
+        forget_idle_memory()
+    check(count, activations, kept, _kept_bytes(where, x.n, count), x.n)
     out = np.empty((count, x.n, packed.widths[-1]), np.float32)
     parallel_rows(
-        forward_kernel,
+        kernels(packed.parts).forward,
         n_blocks(x.n),
-        *(x.numbers, x.stride, x.n, packed.weights.view(np.float32), packed.biases),
+        *(x.numbers, x.stride, x.n, packed.weights, packed.biases),
         *(where.table, where.widest, kinds(activations), out.reshape(-1)),
-        _NO_NUMBERS if kept is None else kept.view(np.float32),
-        *(where.inputs, where.kept, where.kept_columns(count)),
+        *(_NO_BYTES if kept is None else kept, where.inputs, where.kept, where.kept_columns(count)),
         min_rows=_least_blocks(where, count),
     )
     return out
@@ -190,12 +194,13 @@ def backward(
     ValueError
         If ``activations`` are not as many as networks, or ``kept`` is too small.
     """
-    where, count = layout(widths), len(parameters)
-    _check(where, count, activations, kept, grad.n)
-    packed = _lasting.take("backward", 4 * count * where.backward).view(np.float32)
+    kernel = kernels(parts)
+    where, count = layout(widths, parts), len(parameters)
+    check(count, activations, kept, _kept_bytes(where, grad.n, count), grad.n)
+    packed = _lasting.take("backward", 4 * count * where.backward)
     columns = panels(widths, count, N_IN)
     parallel_rows(
-        pack_backward,
+        kernel.pack_backward,
         len(columns),
         *(columns, parameters, where.table, packed),
         min_rows=_LEAST_PANELS,
@@ -203,20 +208,20 @@ def backward(
     blocks = n_blocks(grad.n)
     at_once = max(1, min(blocks, _BLOCKS_AT_ONCE))
     of_block = where.gradient_columns(count)
-    gradients = _lasting.take("gradients", (at_once * of_block + ROWS) * COLUMN).view(np.float32)
+    gradients = _lasting.take("gradients", (at_once * of_block + ROWS) * where.column)
     to = Rows(_NO_NUMBERS, 0, 0) if grad_x is None else grad_x
     n_bytes = 4 * count * where.weights if needs_parameters else 0
-    by_weight = _of_gradients.take(n_bytes).view(np.float32)
+    by_weight = of_gradients.take(n_bytes).view(np.float32)
     if not blocks:
         by_weight[:] = 0.0
     by_bias = np.zeros(count * where.biases)  # many blocks, one after the other: in float64
     of_weights = squares(widths, count)
-    activities = kept.view(np.float32), where.inputs, where.kept, where.kept_columns(count)
+    activities = kept, where.inputs, where.kept, where.kept_columns(count)
     results = gradients, where.gradients, of_block
     for origin in range(0, blocks, at_once):
         n = min(at_once, blocks - origin)
         parallel_rows(
-            backward_kernel,
+            kernel.backward,
             n,
             *(origin, grad.numbers, grad.stride, grad.n, packed),
             *(where.table, where.widest, kinds(activations), *activities, *results),
@@ -227,37 +232,18 @@ def backward(
             parallel_rows(
                 weight_gradients,
                 len(of_weights),
-                *(of_weights, count, where.table, *activities, *results),
+                *(of_weights, count, where.table, where.column, *activities, *results),
                 *(origin, n, origin > 0, by_weight, by_bias),
                 min_rows=max(1, _LEAST_PRODUCTS // (n * ROWS * 25)),
             )
     if not needs_parameters:
         return Gradients([], [])
-    by_layer, biases = slices(widths, count), by_bias.astype(np.float32)
-    return Gradients(
-        [by_weight[a:b].reshape(shape) for (a, b, shape), _ in by_layer],
-        [biases[a:b] for _, (a, b) in by_layer],
-    )
-
-
-def forget_memory() -> None:
-    """Return to the system what is kept for the next step of training: none has to follow."""
-    _of_activations.forget_all()
-    _of_gradients.forget_all()
+    return gradients_of(widths, count, by_weight, by_bias)
 
 
 def _kept_bytes(where: Layout, n: int, count: int) -> int:
     # Squares of columns may reach a few columns beyond the last.
-    return (n_blocks(n) * where.kept_columns(count) + ROWS) * COLUMN
-
-
-def _check(
-    where: Layout, count: int, activations: tuple[str, ...], kept: Bytes | None, n: int
-) -> None:
-    if len(activations) != count:
-        raise ValueError(f"activations must be one for each of {count} networks, got {activations}")
-    if kept is not None and len(kept) < _kept_bytes(where, n, count):
-        raise ValueError(f"kept must be kept_memory for {n} rows of {count} networks, it is less")
+    return (n_blocks(n) * where.kept_columns(count) + ROWS) * where.column
 
 
 def _least_blocks(where: Layout, count: int) -> int:
@@ -266,5 +252,3 @@ def _least_blocks(where: Layout, count: int) -> int:
 
 
 _lasting = Lasting()
-# Two, as neither keeps more than was in use at once, and they are not in use at the same time.
-_of_activations, _of_gradients = Recycled(), Recycled()

@@ -19,7 +19,7 @@ from bgfast_kernels.vector_network.layout import (
     PANEL,
     TOGETHER,
 )
-from bgfast_kernels.vector_network.packing import Single, read_rows, write_rows
+from bgfast_kernels.vector_network.packing import Bytes, Single, read_rows, write_rows
 
 _VECTOR = 64
 
@@ -32,15 +32,15 @@ def backward(
     grad: Single,
     stride: int,
     n: int,
-    weights: Single,
+    weights: Bytes,
     table: NDArray[np.int64],
     widest: int,
     activations: NDArray[np.int64],
-    kept: Single,
+    kept: Bytes,
     inputs: int,
     kept_of_network: int,
     kept_of_block: int,
-    gradients: Single,
+    gradients: Bytes,
     gradients_of_network: int,
     gradients_of_block: int,
     grad_x: Single,
@@ -79,7 +79,7 @@ def backward(
     for turn in range(count * n_blocks):
         k, i = turn // n_blocks, start + turn % n_blocks
         block = origin + i
-        right = memory.address(weights) + 4 * k * (len(weights) // count)
+        right = memory.address(weights) + k * (len(weights) // count)
         columns = block * kept_of_block + inputs + k * kept_of_network
         own = memory.address(kept) + columns * COLUMN
         columns = i * gradients_of_block + k * gradients_of_network

@@ -19,11 +19,11 @@ from bgfast_kernels.vector_network.layout import (
     PANEL,
     TOGETHER,
 )
-from bgfast_kernels.vector_network.packing import Single, read_rows, write_rows
+from bgfast_kernels.vector_network.packing import Bytes, Single, read_rows, write_rows
 
 _FLOAT32 = 3  # parts of a number whose digits are all of a float32's
 _VECTOR = 64
-_NONE = -1  # no activation
+NO_ACTIVATION = -1
 
 
 @jit
@@ -33,13 +33,13 @@ def forward(
     x: Single,
     stride: int,
     n: int,
-    weights: Single,
+    weights: Bytes,
     offsets: Single,
     table: NDArray[np.int64],
     widest: int,
     activations: NDArray[np.int64],
     out: Single,
-    kept: Single,
+    kept: Bytes,
     inputs: int,
     kept_of_network: int,
     kept_of_block: int,
@@ -72,7 +72,7 @@ def forward(
     n_blocks = stop - start
     for turn in range(count * n_blocks):
         k, block = turn // n_blocks, start + turn % n_blocks
-        right = memory.address(weights) + 4 * k * (len(weights) // count)
+        right = memory.address(weights) + k * (len(weights) // count)
         added = memory.address(offsets) + 4 * k * (len(offsets) // count)
         at = memory.address(kept) + block * kept_of_block * COLUMN
         source = at if keeps else first
@@ -83,22 +83,22 @@ def forward(
             if keeps:
                 of_network = inputs + k * kept_of_network
                 target = at + (of_network + table[layer + 1, KEPT]) * COLUMN
-            _layer(source, table[layer], right, added, target, activations[k])
+            whole_layer(source, table[layer], right, added, target, activations[k])
             source = target
         # Not where the result lies between columns that are kept: there is room for whole tiles.
         target = second if source == first else first
         n_out = table[last, N_OUT]
-        _layer(source, table[last], right, added, target, _NONE)
+        whole_layer(source, table[last], right, added, target, NO_ACTIVATION)
         to = memory.address(out) + 4 * k * n * n_out
         write_rows(target, n_out, to, n_out, n, block, room, False)
     memory.keep(space)
 
 
 @jit
-def _layer(
+def whole_layer(
     source: int, row: NDArray[np.int64], weights: int, offsets: int, target: int, activation: int
 ) -> None:
-    """Write the columns of a layer's results."""
+    """Write the columns of a layer's results; ``activation`` may be ``NO_ACTIVATION``."""
     n_in, n_out = row[N_IN], row[N_OUT]
     panel = 4 * PANEL * (-(-n_in // PANEL) * PANEL)
     right, added = weights + 4 * row[FORWARD], offsets + 4 * row[BIAS]
@@ -106,7 +106,7 @@ def _layer(
         at = right + t // 2 * panel + t % 2 * 4 * TOGETHER
         to = target + t * TOGETHER * COLUMN
         products.multiply(source, at, n_in, added + 4 * TOGETHER * t, to)
-        if activation != _NONE:
+        if activation != NO_ACTIVATION:
             for i in range(2 * TOGETHER):
                 x = memory.load(to + _VECTOR * i)
                 memory.store(to + _VECTOR * i, activated(activation, _FLOAT32, x))

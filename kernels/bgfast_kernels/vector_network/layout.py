@@ -1,4 +1,4 @@
-"""Where a dense network's weights, activations and gradients lie in flat arrays of float32.
+"""Where a dense network's weights, activations and gradients lie in flat arrays.
 
 Rows (samples) are worked on 32 at a time, a block: two vectors of 16 lanes. Numbers of a column
 follow each other for the rows of a block, columns of a layer follow each other, eight and eight: up
@@ -12,6 +12,10 @@ Kept activations
     ``[block][inputs, then network by network the inputs of later layers][32 rows]``.
 Gradients
     ``[block][network][results of all layers][32 rows]``.
+
+Numbers are float32, or with one part bfloat16. Then weights are words of two that are summed over
+one after the other, but for those of the last layer in the forward pass, and a column of a block is
+one vector.
 """
 
 from __future__ import annotations
@@ -26,7 +30,13 @@ ROWS = 32
 """Rows in a block."""
 
 COLUMN = 4 * ROWS
-"""Bytes of a column of a block."""
+"""Bytes of a column of a block in float32, or of a pair of columns in bfloat16."""
+
+HALF_COLUMN = COLUMN // 2
+"""Bytes of a column of a block in bfloat16."""
+
+WHOLE, ROUNDED = 0, 1
+"""Parts of a number: none where it is float32, one where it is bfloat16."""
 
 PANEL = 16
 """Columns of weights side by side."""
@@ -38,7 +48,7 @@ SQUARE = 5
 """Columns of either side in a product that sums over rows."""
 
 SIDE = SQUARE * COLUMN // 64
-"""Squares that follow each other with the same inputs: as many as these have lines of a block."""
+"""Squares that follow each other with the same inputs: as many as these may have cache lines."""
 
 # Columns of the table, for every layer.
 N_IN, N_OUT, FORWARD, BACKWARD, BIAS, KEPT, GRADIENT, WEIGHT = range(8)
@@ -47,8 +57,8 @@ N_IN, N_OUT, FORWARD, BACKWARD, BIAS, KEPT, GRADIENT, WEIGHT = range(8)
 class Layout(NamedTuple):
     """Sizes and offsets of a network; ``table`` has a row for every layer.
 
-    Its columns are numbers of inputs and outputs, where in the numbers of packed weights those of
-    the layer begin (for the forward and for the backward pass), where in those of packed biases,
+    Its columns are numbers of inputs and outputs, where in the words of packed weights those of the
+    layer begin (for the forward and for the backward pass), where in the numbers of packed biases,
     how many columns come before its inputs among the kept ones of a network (that of the first
     layer, whose inputs networks share, is 0) and before its results among the gradients, and how
     many weights.
@@ -65,6 +75,9 @@ class Layout(NamedTuple):
     widest: int
     """Most columns of any layer, with room."""
 
+    column: int
+    """Bytes of a column of a block that is kept, or of gradients."""
+
     def kept_columns(self, count: int) -> int:
         """Return how many columns a block of ``count`` networks keeps.
 
@@ -78,29 +91,40 @@ class Layout(NamedTuple):
 
 
 @functools.lru_cache
-def layout(widths: tuple[int, ...]) -> Layout:
-    """Return where things lie for layers from ``widths[i]`` to ``widths[i + 1]`` columns."""
+def layout(widths: tuple[int, ...], parts: int) -> Layout:
+    """Return where things lie for layers from ``widths[i]`` to ``widths[i + 1]`` columns.
+
+    ``parts`` is :data:`WHOLE` or :data:`ROUNDED`.
+    """
     room = [up_to(width, TOGETHER) for width in widths]
     table = np.zeros((len(widths) - 1, 8), np.int64)
     ends = np.zeros(6, np.int64)
     for i in range(len(table)):
         n_in, n_out = widths[i], widths[i + 1]
         table[i] = n_in, n_out, *ends
+        whole = parts == WHOLE or i == len(table) - 1
         ends += (
-            up_to(n_out, PANEL) * up_to(n_in, PANEL),
-            up_to(n_in, PANEL) * n_out,
+            up_to(n_out, PANEL) * up_to(n_in if whole else words(n_in), PANEL),
+            up_to(n_in, PANEL) * (n_out if parts == WHOLE else words(n_out)),
             up_to(n_out, PANEL),
             room[i] if i else 0,
             room[i + 1],
             n_in * n_out,
         )
     forward, backward, biases, kept, gradients, weights = ends.tolist()
-    return Layout(table, forward, backward, biases, room[0], kept, gradients, weights, max(room))
+    column = COLUMN if parts == WHOLE else HALF_COLUMN
+    sizes = kept, gradients, weights, max(room), column
+    return Layout(table, forward, backward, biases, room[0], *sizes)
 
 
 def up_to(n: int, step: int) -> int:
     """Return the least multiple of ``step`` that is not below ``n``."""
     return -(-n // step) * step
+
+
+def words(n: int) -> int:
+    """Return how many words of two numbers ``n`` of them take."""
+    return (n + 1) // 2
 
 
 def n_blocks(n_rows: int) -> int:
@@ -111,7 +135,7 @@ def n_blocks(n_rows: int) -> int:
 @functools.lru_cache
 def panels(widths: tuple[int, ...], count: int, side: int) -> NDArray[np.int64]:
     """Return network, layer and number of every panel of columns, of ``N_IN`` or ``N_OUT``."""
-    table = layout(widths).table
+    table = layout(widths, WHOLE).table
     return np.array(
         [
             (k, i, p)
@@ -130,7 +154,7 @@ def squares(widths: tuple[int, ...], count: int) -> NDArray[np.int64]:
     Inputs five by five, and for these ``SIDE`` squares of outputs, whose gradients stay in a second
     cache from one five to the next; then the next outputs.
     """
-    table = layout(widths).table
+    table = layout(widths, WHOLE).table
     step = SIDE * SQUARE
     return np.array(
         [

@@ -19,6 +19,7 @@ from bgfast_kernels.vector_network.layout import (
     ROWS,
 )
 
+Bytes = NDArray[np.uint8]
 Single = NDArray[np.float32]
 
 _ROW = 4 * PANEL  # bytes of a vector
@@ -32,7 +33,7 @@ def pack_forward(
     panels: NDArray[np.int64],
     addresses: NDArray[np.int64],
     table: NDArray[np.int64],
-    packed: Single,
+    packed: Bytes,
     offsets: Single,
 ) -> None:
     """Write weights for the forward pass, and biases.
@@ -55,17 +56,24 @@ def pack_forward(
         k, layer, p = panels[i]
         row = table[layer]
         n_in, n_out = row[N_IN], row[N_OUT]
-        tiles = -(-n_in // 16)
-        to = memory.address(packed) + 4 * (k * (len(packed) // count) + row[FORWARD])
-        to += p * tiles * _TILE
-        for t in range(tiles):
-            for o in range(16):
-                x = rows_of(addresses[k, layer], n_in, n_out, 16 * p + o, 16 * t, n_in)
-                memory.store(tile + _ROW * o, x)
-            memory.transpose_tile(tile, to + t * _TILE)
+        to = memory.address(packed) + k * (len(packed) // count) + 4 * row[FORWARD]
+        pack_panel(addresses[k, layer], n_in, n_out, p, tile, to)
         to = memory.address(offsets) + 4 * (k * (len(offsets) // count) + row[BIAS] + PANEL * p)
         memory.store(to, rows_of(addresses[k, n_layers + layer], n_out, 1, 0, PANEL * p, n_out))
     memory.keep(space)
+
+
+@jit
+def pack_panel(weights: int, n_in: int, n_out: int, p: int, tile: int, to: int) -> None:
+    """Write panel ``p`` of a layer's outputs; ``to`` is where its panels begin.
+
+    ``tile`` is the address of memory for a tile.
+    """
+    tiles = -(-n_in // 16)
+    for t in range(tiles):
+        for o in range(16):
+            memory.store(tile + _ROW * o, rows_of(weights, n_in, n_out, 16 * p + o, 16 * t, n_in))
+        memory.transpose_tile(tile, to + (p * tiles + t) * _TILE)
 
 
 @jit
@@ -75,7 +83,7 @@ def pack_backward(
     panels: NDArray[np.int64],
     addresses: NDArray[np.int64],
     table: NDArray[np.int64],
-    packed: Single,
+    packed: Bytes,
 ) -> None:
     """Write weights for the backward pass; ``panels`` are those of inputs."""
     size = len(packed) // len(addresses)
@@ -83,7 +91,7 @@ def pack_backward(
         k, layer, p = panels[i]
         row = table[layer]
         n_in, n_out = row[N_IN], row[N_OUT]
-        to = memory.address(packed) + 4 * (k * size + row[BACKWARD] + p * PANEL * n_out)
+        to = memory.address(packed) + k * size + 4 * (row[BACKWARD] + p * PANEL * n_out)
         for o in range(n_out):
             x = rows_of(addresses[k, layer], n_in, n_out, o, PANEL * p, n_in)
             memory.store(to + _ROW * o, x)

@@ -2,6 +2,9 @@
 
 Lanes are samples in both, so no column is filled up: what there is is multiplied. LLVM keeps the
 sums in registers as they are values of the loop, not memory.
+
+A lane is a float32, or a pair of bfloat16 numbers: of two columns in the product with weights, of
+two rows in sums over rows. Products of pairs are added up, both at once, in float32.
 """
 
 from __future__ import annotations
@@ -11,13 +14,17 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from bgfast_kernels.compiling import jit
+from bgfast_kernels.network.halves import HALVES
 from bgfast_kernels.simd.arithmetic import _call, sums_of_lanes
 from bgfast_kernels.simd.lanes import shuffle_mask
 from bgfast_kernels.simd.memory import _load, _prefetch, _store, pointer
 from bgfast_kernels.vector_network.layout import COLUMN, PANEL, SQUARE, TOGETHER
+
+Add = Callable[[Any, Any, Any, Any], Any]
 
 _NUMBERS = ir.VectorType(ir.FloatType(), 16)
 _VECTOR = 64  # bytes
@@ -54,111 +61,146 @@ def multiply(left: int, right: int, n: int, offsets: int, target: int) -> None:
         _multiply_some(left_at, right_at, count, more, end, offsets, target)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _multiply_some(
-    typing_context: Any,
-    left: Any,
-    right: Any,
-    n: Any,
-    more: Any,
-    end: Any,
-    offsets: Any,
-    target: Any,
-) -> Any:
-    """Write the sum of some products; ``more``: add it to the result, ``end``: add the offsets."""
+@jit
+def multiply_pairs(left: int, right: int, n: int, offsets: int, target: int) -> None:
+    """Write the same for ``n`` pairs of columns and of weights: that they are rounded tells more.
 
-    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        left, right, n, more, end, offsets, target = values
-
-        def step(at: Any, sums: list[Any]) -> list[Any]:
-            place = builder.add(left, builder.mul(at, _bytes(COLUMN)))
-            columns = _vectors(builder, place, 2)
-            weights = builder.add(right, builder.mul(at, _bytes(4 * PANEL)))
-            new = []
-            for j in range(TOGETHER):
-                weight = _everywhere(builder, builder.add(weights, _bytes(4 * j)))
-                new += [
-                    _call(builder, "llvm.fma", [column, weight, total])
-                    for column, total in zip(columns, sums[2 * j : 2 * j + 2], strict=True)
-                ]
-            return new
-
-        sums = _summed(builder, n, [_zero()] * 2 * TOGETHER, step)
-        for i, total in enumerate(sums):
-            offset = _everywhere(builder, builder.add(offsets, _bytes(4 * (i // 2))))
-            offset = builder.select(end, offset, _zero())
-            place = pointer(builder, builder.add(target, _bytes(_VECTOR * i)), _NUMBERS)
-            before = builder.select(more, _load(builder, place), _zero())
-            total = builder.fadd(builder.fadd(total, before), offset)
-            _store(builder, total, place)
-        return context.get_dummy_value()
-
-    flags = types.boolean, types.boolean
-    return types.void(*3 * [types.intp], *flags, types.intp, types.intp), emit
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def square(
-    typing_context: Any,
-    left: Any,
-    left_step: Any,
-    right: Any,
-    right_step: Any,
-    n: Any,
-    ahead: Any,
-    target: Any,
-) -> Any:
-    """Write the sums over rows of products of five columns and five, ``[left, right]``.
-
-    Parameters
-    ----------
-    left, right
-        Addresses of the columns in the first block.
-    left_step, right_step
-        Bytes to those of the next block.
-    n
-        Number of blocks, more than none.
-    ahead
-        Address of a cache line to be fetched meanwhile, in every block, as far apart as ``right``.
-    target
-        Address of room for three vectors, of which each left column gets a half: five numbers and
-        room.
+    The result is float32.
     """
+    _multiply_some_pairs(left, right, n, False, True, offsets, target)
 
-    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        left, left_step, right, right_step, n, ahead, target = values
 
-        def step(at: Any, sums: list[Any]) -> list[Any]:
-            left_at = builder.add(left, builder.mul(at, left_step))
-            right_at = builder.add(right, builder.mul(at, right_step))
-            line = builder.add(ahead, builder.mul(at, right_step))
-            _prefetch(builder, pointer(builder, line, ir.IntType(8)))
-            for half in (0, _VECTOR):
-                ours, theirs = (
-                    [
-                        _vectors(builder, builder.add(start, _bytes(COLUMN * j + half)), 1)[0]
-                        for j in range(SQUARE)
+def _fma(builder: Any, a: Any, b: Any, total: Any) -> Any:
+    return _call(builder, "llvm.fma", [a, b, total])
+
+
+def _add_pairs(builder: Any, a: Any, b: Any, total: Any) -> Any:
+    """Emit ``total + a[0] * b[0] + a[1] * b[1]`` of lanes that are pairs."""
+    kind = ir.FunctionType(_NUMBERS, [_NUMBERS, HALVES, HALVES])
+    name = "llvm.x86.avx512bf16.dpbf16ps.512"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    return builder.call(function, [total, builder.bitcast(a, HALVES), builder.bitcast(b, HALVES)])
+
+
+def _multiplication(add: Add) -> Any:
+    """Return the function that writes the sum of some products."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def some(
+        typing_context: Any,
+        left: Any,
+        right: Any,
+        n: Any,
+        more: Any,
+        end: Any,
+        offsets: Any,
+        target: Any,
+    ) -> Any:
+        """Write the sum; ``more``: add it to the result, ``end``: add the offsets."""
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            left, right, n, more, end, offsets, target = values
+
+            def step(at: Any, sums: list[Any]) -> list[Any]:
+                place = builder.add(left, builder.mul(at, _bytes(COLUMN)))
+                columns = _vectors(builder, place, 2)
+                weights = builder.add(right, builder.mul(at, _bytes(4 * PANEL)))
+                new = []
+                for j in range(TOGETHER):
+                    weight = _everywhere(builder, builder.add(weights, _bytes(4 * j)))
+                    new += [
+                        add(builder, column, weight, total)
+                        for column, total in zip(columns, sums[2 * j : 2 * j + 2], strict=True)
                     ]
-                    for start in (left_at, right_at)
-                )
-                pairs = [(a, b) for a in ours for b in theirs]
-                sums = [
-                    _call(builder, "llvm.fma", [a, b, total])
-                    for (a, b), total in zip(pairs, sums, strict=True)
-                ]
-            return sums
+                return new
 
-        sums = _summed(builder, n, [_zero()] * (SQUARE * SQUARE), step)
-        room = [_zero()] * (8 - SQUARE)
-        rows = [sums[SQUARE * j : SQUARE * (j + 1)] + room for j in range(SQUARE)]
-        rows.append([_zero()] * 8)
-        for i in range(0, len(rows), 2):
-            total = sums_of_lanes(builder, rows[i] + rows[i + 1])
-            place = builder.add(target, _bytes(_ROW * i))
-            _store(builder, total, pointer(builder, place, _NUMBERS))
-        return context.get_dummy_value()
+            sums = _summed(builder, n, [_zero()] * 2 * TOGETHER, step)
+            for i, total in enumerate(sums):
+                offset = _everywhere(builder, builder.add(offsets, _bytes(4 * (i // 2))))
+                offset = builder.select(end, offset, _zero())
+                place = pointer(builder, builder.add(target, _bytes(_VECTOR * i)), _NUMBERS)
+                before = builder.select(more, _load(builder, place), _zero())
+                total = builder.fadd(builder.fadd(total, before), offset)
+                _store(builder, total, place)
+            return context.get_dummy_value()
 
-    return types.void(*7 * [types.intp]), emit
+        flags = types.boolean, types.boolean
+        return types.void(*3 * [types.intp], *flags, types.intp, types.intp), emit
+
+    return some
+
+
+def _square(add: Add, n_vectors: int) -> Any:
+    """Return the function that sums over rows, of which a column of a block has some vectors."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def square(
+        typing_context: Any,
+        left: Any,
+        left_step: Any,
+        right: Any,
+        right_step: Any,
+        n: Any,
+        ahead: Any,
+        target: Any,
+    ) -> Any:
+        """Write the sums over rows of products of five columns and five, ``[left, right]``.
+
+        Parameters
+        ----------
+        left, right
+            Addresses of the columns in the first block.
+        left_step, right_step
+            Bytes to those of the next block.
+        n
+            Number of blocks, more than none.
+        ahead
+            Address of a cache line to be fetched meanwhile, in every block, as far apart as
+            ``right``.
+        target
+            Address of room for three vectors, of which each left column gets a half: five numbers
+            and room.
+        """
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            left, left_step, right, right_step, n, ahead, target = values
+
+            def step(at: Any, sums: list[Any]) -> list[Any]:
+                left_at = builder.add(left, builder.mul(at, left_step))
+                right_at = builder.add(right, builder.mul(at, right_step))
+                line = builder.add(ahead, builder.mul(at, right_step))
+                _prefetch(builder, pointer(builder, line, ir.IntType(8)))
+                for i in range(n_vectors):
+                    ours, theirs = (
+                        [
+                            _vectors(builder, builder.add(start, _bytes(_VECTOR * k)), 1)[0]
+                            for k in range(i, n_vectors * SQUARE, n_vectors)
+                        ]
+                        for start in (left_at, right_at)
+                    )
+                    pairs = [(a, b) for a in ours for b in theirs]
+                    sums = [
+                        add(builder, a, b, total) for (a, b), total in zip(pairs, sums, strict=True)
+                    ]
+                return sums
+
+            sums = _summed(builder, n, [_zero()] * (SQUARE * SQUARE), step)
+            room = [_zero()] * (8 - SQUARE)
+            rows = [sums[SQUARE * j : SQUARE * (j + 1)] + room for j in range(SQUARE)]
+            rows.append([_zero()] * 8)
+            for i in range(0, len(rows), 2):
+                total = sums_of_lanes(builder, rows[i] + rows[i + 1])
+                place = builder.add(target, _bytes(_ROW * i))
+                _store(builder, total, pointer(builder, place, _NUMBERS))
+            return context.get_dummy_value()
+
+        return types.void(*7 * [types.intp]), emit
+
+    return square
+
+
+_multiply_some, _multiply_some_pairs = _multiplication(_fma), _multiplication(_add_pairs)
+square, square_of_pairs = _square(_fma, 2), _square(_add_pairs, 1)
 
 
 def _summed(

@@ -7,20 +7,19 @@ from numpy.typing import NDArray
 
 from bgfast_kernels import simd
 from bgfast_kernels.compiling import jit
-from bgfast_kernels.network import memory
+from bgfast_kernels.network import halves, memory
 from bgfast_kernels.vector_network import products
 from bgfast_kernels.vector_network.layout import (
     BIAS,
-    COLUMN,
     GRADIENT,
+    HALF_COLUMN,
     KEPT,
     N_IN,
     N_OUT,
-    SIDE,
     SQUARE,
     WEIGHT,
 )
-from bgfast_kernels.vector_network.packing import Single
+from bgfast_kernels.vector_network.packing import Bytes, Single
 
 _VECTOR = 64
 
@@ -32,11 +31,12 @@ def weight_gradients(
     squares: NDArray[np.int64],
     count: int,
     table: NDArray[np.int64],
-    kept: Single,
+    column: int,
+    kept: Bytes,
     inputs: int,
     kept_of_network: int,
     kept_of_block: int,
-    gradients: Single,
+    gradients: Bytes,
     gradients_of_network: int,
     gradients_of_block: int,
     origin: int,
@@ -51,7 +51,7 @@ def weight_gradients(
     ----------
     squares
         Of all weights of ``count`` networks.
-    table
+    table, column
         Of the layout.
     kept, inputs, kept_of_network, kept_of_block
         What the forward pass kept, and its columns, as there.
@@ -67,20 +67,24 @@ def weight_gradients(
     space = memory.scratch(3 * _VECTOR)
     sums = memory.address(space)
     found = simd.numbers_at(sums, by_weight)
-    right_step, left_step = kept_of_block * COLUMN, gradients_of_block * COLUMN
+    right_step, left_step = kept_of_block * column, gradients_of_block * column
     n_weights, n_biases = len(by_weight) // count, len(by_bias) // count
     for s in range(start, stop):
         k, layer, i, o = squares[s]
         row = table[layer]
         n_in, n_out = row[N_IN], row[N_OUT]
         columns = k * gradients_of_network + row[GRADIENT] + o
-        left = memory.address(gradients) + columns * COLUMN
+        left = memory.address(gradients) + columns * column
         columns = inputs + k * kept_of_network + row[KEPT] if layer else 0
         columns += origin * kept_of_block + i
-        right = memory.address(kept) + columns * COLUMN
+        right = memory.address(kept) + columns * column
         # The next five inputs come from far away: squares of these fetch a line of each block.
-        ahead = right + SQUARE * COLUMN + o // SQUARE % SIDE * _VECTOR
-        products.square(left, left_step, right, right_step, n_blocks, ahead, sums)
+        fives = SQUARE * column
+        ahead = right + fives + o // SQUARE * _VECTOR % fives
+        if column == HALF_COLUMN:
+            products.square_of_pairs(left, left_step, right, right_step, n_blocks, ahead, sums)
+        else:
+            products.square(left, left_step, right, right_step, n_blocks, ahead, sums)
         to = memory.address(by_weight) + 4 * (k * n_weights + row[WEIGHT] + o * n_in + i)
         wide = min(SQUARE, n_in - i)
         for a in range(min(SQUARE, n_out - o)):
@@ -91,18 +95,24 @@ def weight_gradients(
         if i == 0:
             for a in range(min(SQUARE, n_out - o)):
                 to = k * n_biases + row[BIAS] + o + a
-                value = _column_sum(left + a * COLUMN, left_step, n_blocks, found, sums)
+                at = left + a * column
+                value = _column_sum(at, column, left_step, n_blocks, found, sums)
                 by_bias[to] = by_bias[to] + value if more else value
     memory.keep(space)
 
 
 @jit
-def _column_sum(column: int, step: int, n_blocks: int, found: Single, sums: int) -> float:
+def _column_sum(
+    numbers: int, column: int, step: int, n_blocks: int, found: Single, sums: int
+) -> float:
     """Return the sum of a column over blocks; ``found`` is room for 16 numbers, at ``sums``."""
     total = memory.fill(0)
     for block in range(n_blocks):
-        at = column + block * step
-        total = total + (memory.load(at) + memory.load(at + _VECTOR))
+        at = numbers + block * step
+        if column == HALF_COLUMN:
+            total = total + (halves.low_halves(at) + halves.high_halves(at))
+        else:
+            total = total + (memory.load(at) + memory.load(at + _VECTOR))
     memory.store(sums, total)
     whole = 0.0
     for lane in range(16):
