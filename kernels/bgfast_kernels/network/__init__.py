@@ -103,7 +103,7 @@ def forward(
     where, count = layout(packed.widths, packed.parts), packed.n_networks
     if kept is None:
         forget_idle_memory()
-    elif kept.ctypes.data % 64:
+    elif len(kept) and kept.ctypes.data % 64:
         raise ValueError(
             "kept must begin at a cache line, as kept_memory does; this array does not"
         )

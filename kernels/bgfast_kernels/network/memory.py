@@ -133,26 +133,6 @@ def store_some(typing_context: Any, address: Any, count: Any, vector: Any) -> An
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def transpose_tile(typing_context: Any, source: Any, target: Any) -> Any:
-    """Copy a tile of 16 rows of 16 words, transposed."""
-
-    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        addresses = [
-            [
-                _pointer(builder, builder.add(start, ir.Constant(start.type, 64 * r)))
-                for r in range(16)
-            ]
-            for start in values
-        ]
-        columns = _transposed(builder, [_load(builder, address) for address in addresses[0]])
-        for column, address in zip(columns, addresses[1], strict=True):
-            _store(builder, column, address)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.intp), emit
-
-
-@intrinsic  # type: ignore[untyped-decorator]
 def transpose(typing_context: Any, source: Any, target: Any, step: Any) -> Any:
     """Copy 16 rows of 16 numbers, transposed; new rows begin ``step`` bytes after each other."""
 
@@ -168,6 +148,12 @@ def transpose(typing_context: Any, source: Any, target: Any, step: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp), emit
+
+
+@jit(inline="always")  # type: ignore[untyped-decorator]
+def transpose_tile(source: int, target: int) -> None:
+    """Copy a tile of 16 rows of 16 words, transposed."""
+    transpose(source, target, 64)
 
 
 def _pointer(builder: Any, address: Any) -> Any:

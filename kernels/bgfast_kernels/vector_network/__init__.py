@@ -29,6 +29,7 @@ from bgfast_kernels.network.recycling import (
 )
 from bgfast_kernels.vector_network.kernels import kernels
 from bgfast_kernels.vector_network.layout import (
+    COLUMN,
     N_IN,
     N_OUT,
     ROUNDED,
@@ -59,7 +60,9 @@ __all__ = [
 
 Bytes = NDArray[np.uint8]
 
-_BLOCKS_AT_ONCE = 16  # of the backward pass: the gradients of a layer stay in a second cache
+# Of the backward pass, in float32: the gradients of a layer stay in a second cache. Those in
+# bfloat16, of twice as many, take as much room.
+_BLOCKS_AT_ONCE = 16
 _LEAST_PRODUCTS = 2**21  # products of numbers worth a thread
 _LEAST_PANELS = 8
 _LEAST_LLVM = 16  # before, the rounding instruction returned integers
@@ -206,7 +209,7 @@ def backward(
         min_rows=_LEAST_PANELS,
     )
     blocks = n_blocks(grad.n)
-    at_once = max(1, min(blocks, _BLOCKS_AT_ONCE))
+    at_once = max(1, min(blocks, _BLOCKS_AT_ONCE * COLUMN // where.column))
     of_block = where.gradient_columns(count)
     gradients = _lasting.take("gradients", (at_once * of_block + ROWS) * where.column)
     to = Rows(_NO_NUMBERS, 0, 0) if grad_x is None else grad_x
