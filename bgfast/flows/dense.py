@@ -141,8 +141,8 @@ def _unfused(
 
 def _require_served(x: Tensor, activation: str, own_path: bool, tracked: bool) -> None:
     on_cuda = x.is_cuda and activation in ("tanh", "relu") and x.ndim == 2
-    served = on_cuda or (own_path and bfloat16_is_supported())
-    if not served or tracked or x.dtype != torch.float32:
+    can_run = on_cuda or (own_path and bfloat16_is_supported())
+    if not can_run or tracked or x.dtype != torch.float32:
         raise RuntimeError(
             "conditioners in bfloat16 serve float32 networks with tanh or relu on the CPU or a "
             f"CUDA device, without autograd; this one has {activation}, {x.dtype} on {x.device}"

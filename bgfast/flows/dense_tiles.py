@@ -13,13 +13,14 @@ bfloat16 where the processor has such products of vectors:
   float32, and of the products of their parts those that float32 could tell: errors are those of
   float32.
 
-In high and full on a matrix unit, an input or weight that bfloat16 cannot hold (3.39e38, infinity)
-makes rows NaN, and numbers below 1e-30 lose digits.
+On a matrix unit an input or weight that bfloat16 cannot hold (3.39e38, infinity) makes rows NaN;
+in high and full numbers below 1e-30 lose digits.
 
-Weights are packed in every call, which pays without a matrix unit from a few rows on. With one it
-does from a hundred; in full from 512, with layers of 128 and more, and no fewer rows than the
-widest: else batches are left to torch's float32. Those in bfloat16 are not, as hidden units are
-steps there, and no number should land on another one because of its batch.
+Weights are packed in every call outside of :func:`bgfast.flows.execution.packed_networks`, which
+pays without a matrix unit from a few rows on. With one it does from a hundred; in full from 512,
+with layers of 128 and more, and no fewer rows than the widest: else batches are left to torch's
+float32. Those in bfloat16 are not, as hidden units are steps there, and no number should land on
+another one because of its batch.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def unit() -> ModuleType:
 
 
 def parts(precision: Precision) -> int:
-    """Return how many bfloat16 numbers make a number there."""
+    """Return how many bfloat16 numbers make a number there, 0 where it is float32."""
     if network.is_supported():
         return _PARTS[precision]
     return vector_network.ROUNDED if precision == "bfloat16" else vector_network.WHOLE
@@ -64,10 +65,7 @@ def served(precision: Precision) -> Precision:
 
 
 def tiles_pay(precision: Precision, n: int, weights: Sequence[Tensor]) -> bool:
-    """Return whether there are kernels for a precision, as it is served, that ``n`` rows pay for.
-
-    What they have to pay is that the weights are packed.
-    """
+    """Return whether kernels serve a precision here, and ``n`` rows pay for packing the weights."""
     hidden = [len(weight) for weight in weights[:-1]]
     if not network.is_supported():
         if not vector_network.is_supported(parts(precision)):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import llvmlite.binding
 import pytest
 import torch
 from bgfast_kernels import network as tiles
@@ -246,17 +247,42 @@ def test_a_batch_in_pieces_packs_each_network_once(precision, tied, monkeypatch)
     assert torch.equal(pieces, whole)
 
 
-@needs_unit
+@needs_bfloat16
 def test_precisions_in_turn_do_not_get_each_others_network():
     inputs = network(140, (33, 40), torch.float32)
+    block = RealNVP(12, (33, 40))
+    other = "high" if tiles.is_supported() else "full"
+
+    def results():
+        found = []
+        for precision in ("bfloat16", other):
+            for each in (block.scale_1, block.shift_1, block.scale_2, block.shift_2):
+                each.precision = precision
+            found += [dense(*inputs, "tanh", precision), block._forward(value)[0]]
+        return found
+
+    value = torch.randn(140, 12)
     with torch.no_grad():
-        alone = [dense(*inputs, "tanh", precision) for precision in ("bfloat16", "high")]
+        alone = results()
         with packed_networks():
-            together = [dense(*inputs, "tanh", precision) for precision in ("bfloat16", "high")]
+            together = results()
+    assert not torch.equal(alone[0], alone[2])
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
-@pytest.mark.parametrize("precision", SERVED[:2])
+@pytest.mark.parametrize("precision", SERVED)
+def test_networks_that_are_kept_packed_stay_apart(precision):
+    several = [network(140, (33, 40), torch.float32, seed=seed) for seed in range(3)]
+    with torch.no_grad():
+        alone = [dense(*inputs, "tanh", precision) for inputs in several]
+        with packed_networks():
+            for _ in range(2):
+                for inputs, expected in zip(several, alone, strict=True):
+                    assert torch.equal(dense(*inputs, "tanh", precision), expected)
+    assert not torch.equal(alone[0], alone[1])
+
+
+@pytest.mark.parametrize("precision", SERVED)
 def test_threads_of_python_do_not_share_memory(precision):
     inputs = [network(3000 + i, (128, 128), torch.float32) for i in range(4)]
 
@@ -283,6 +309,22 @@ def test_code_for_another_processor_does_not_use_the_units(name):
     command = [sys.executable, "-c", code]
     out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
+
+
+@pytest.mark.skipif(
+    not vector_network.is_supported(vector_network.ROUNDED), reason="no bfloat16 in AVX-512 here"
+)
+def test_without_products_of_bfloat16_vectors_serve_float32_alone():
+    code = (
+        "from bgfast_kernels import vector_network as vectors;"
+        "print(vectors.is_supported(), vectors.is_supported(vectors.ROUNDED))"
+    )
+    host = llvmlite.binding.get_host_cpu_features().flatten()
+    without = host.replace("+avx512bf16", "-avx512bf16").replace("+amx", "-amx")
+    environment = {**os.environ, "NUMBA_CPU_FEATURES": without}
+    command = [sys.executable, "-c", code]
+    out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert out.stdout.split() == ["True", "False"]
 
 
 @pytest.mark.parametrize("precision", ["full", "high", "bfloat16"])

@@ -1,5 +1,7 @@
 """The dense network on both units against float64, for ragged sizes and all precisions."""
 
+import ctypes
+import mmap
 from itertools import pairwise
 from types import ModuleType
 from typing import NamedTuple
@@ -293,6 +295,66 @@ def test_a_row_that_is_not_finite_spoils_no_other(bad, unit):
         assert np.isnan(out[37]).all()
 
 
+@on({name: UNITS[name] for name in ("vectors", "vectors in bfloat16")})  # the matrix unit says NaN
+@pytest.mark.parametrize("widths", [(2, 3, 4, 2), (2, 1, 2, 1), (3, 4, 4, 2)], ids=str)
+def test_hidden_units_of_infinite_inputs_are_1_or_minus_1(widths, unit):
+    weights, biases, (x, _) = make(widths, 40)
+    x[7, 0], x[21, 0] = np.inf, 3.4e38
+    (out,) = unit.kernels.forward(
+        pack(widths, weights, biases, unit), as_rows(x, widths[0]), ("tanh",)
+    )
+    values = x[[7, 21], : widths[0]]
+    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+        values = np.tanh(values @ weight.T.astype(float) + bias)
+    exact = values @ weights[-1].T.astype(float) + biases[-1]
+    np.testing.assert_allclose(out[[7, 21]], exact, rtol=0, atol=2 * unit.tolerance)
+
+
+@on_units
+def test_gradients_of_biases_are_sums_of_what_is_not_rounded(unit):
+    widths, n = (4, 8, 3), 1000
+    weights, biases, (x, _) = make(widths, n)
+    kept = unit.kernels.kept_memory(widths, unit.parts, n)
+    unit.kernels.forward(
+        pack(widths, weights, biases, unit), as_rows(x, widths[0]), ("tanh",), kept
+    )
+    grad = np.full((n, 3), 1.0039, "f")  # rounded to bfloat16 it is 1
+    found = unit.kernels.backward(
+        widths,
+        network.addresses(*weights),
+        ("tanh",),
+        as_rows(grad, 3),
+        kept,
+        None,
+        True,
+        unit.parts,
+    )
+    np.testing.assert_allclose(found.biases[-1], grad.sum(0, dtype=float), rtol=1e-5)
+
+
+@on_units
+@pytest.mark.parametrize("widths", [*WIDTHS, (5, 16, 8)], ids=str)
+def test_kernels_stay_within_the_memory_they_are_given(widths, unit, monkeypatch):
+    expected = run(widths, 70, unit, "tanh")
+    monkeypatch.setattr(unit.kernels._lasting, "take", lambda _, n_bytes: guarded(n_bytes))
+    for memory in (network.recycling.of_activations, network.recycling.of_gradients):
+        monkeypatch.setattr(memory, "take", guarded)
+    for a, b in zip(run(widths, 70, unit, "tanh"), expected, strict=True):
+        assert np.array_equal(a, b)
+
+
+def guarded(n_bytes):
+    """Return memory with a page behind it that must not be touched."""
+    page = mmap.PAGESIZE
+    size = -(-n_bytes // page) * page
+    pages = mmap.mmap(-1, size + page)
+    whole = np.frombuffer(pages, np.uint8)
+    forbidden = ctypes.c_void_p(whole.ctypes.data + size)
+    assert ctypes.CDLL(None).mprotect(forbidden, page, 0) == 0
+    start = (size - n_bytes) // 64 * 64  # it begins at a cache line
+    return whole[start : start + n_bytes]
+
+
 @on_units
 def test_what_does_not_fit_the_networks_is_refused(unit):
     widths, kernels = (5, 16, 3), unit.kernels
@@ -304,6 +366,9 @@ def test_what_does_not_fit_the_networks_is_refused(unit):
     little = kernels.kept_memory(widths, unit.parts, 32)[:-32]
     with pytest.raises(ValueError, match="kept must be kept_memory for 40 rows of 1 networks"):
         kernels.forward(packed, given, ("tanh",), little)
+    if kernels is vector_network:
+        with pytest.raises(ValueError, match="parts must be 0 .* or 1 .*, got 2"):
+            kernels.kept_memory(widths, 2, 40)
     grads = as_rows(grad, widths[-1])
     with pytest.raises(ValueError, match="kept must be"):
         kernels.backward(widths, parameters, ("tanh",), grads, little, None, True, unit.parts)

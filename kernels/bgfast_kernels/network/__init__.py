@@ -5,7 +5,8 @@ Numbers have one, two or three parts:
 1. Inputs, weights and biases of the hidden layers are rounded to bfloat16; products are summed up
    and activations evaluated in float32, and what goes into the next layer is rounded again. The
    weights of the last layer keep all digits of a float32. In the backward pass gradients and all
-   weights are rounded.
+   weights are rounded; gradients of biases are sums of what was not. What is too small for a normal
+   number becomes zero.
 2. Every number is the sum of two bfloat16 numbers, in both passes, which is float32 to about 1e-5.
 3. Of three: those are all digits of a float32, and six products all of a product but the last bit
    or two. Numbers below 1e-30 lose digits, as parts that are not normal numbers are zeros.
@@ -129,7 +130,7 @@ def backward(
     kept: Bytes,
     grad_x: Rows | None,
     needs_parameters: bool,
-    parts: int = 1,
+    parts: int,
     *,
     more: bool = False,
 ) -> Gradients:

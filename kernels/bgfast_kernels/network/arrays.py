@@ -36,11 +36,14 @@ class Gradients(NamedTuple):
 def gradients_of(
     widths: tuple[int, ...], count: int, by_weight: Single, by_bias: NDArray[np.float64]
 ) -> Gradients:
-    """Return as arrays of their shapes what the kernels wrote, biases with room between layers."""
-    by_layer, biases = _slices(widths, count), by_bias.astype(np.float32)
+    """Return as arrays of their shapes what the kernels wrote.
+
+    Between the biases of two layers there is room with any numbers.
+    """
+    by_layer = _slices(widths, count)
     return Gradients(
         [by_weight[a:b].reshape(shape) for (a, b, shape), _ in by_layer],
-        [biases[a:b] for _, (a, b) in by_layer],
+        [by_bias[a:b].astype(np.float32) for _, (a, b) in by_layer],
     )
 
 

@@ -16,6 +16,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from bgfast_kernels.compiling import jit
+from bgfast_kernels.simd.arithmetic import sums_of_lanes
 from bgfast_kernels.simd.lanes import Lanes
 from bgfast_kernels.simd.memory import _between, _load, _prefetch, _store, _transposed, pointer
 
@@ -130,6 +131,21 @@ def store_some(typing_context: Any, address: Any, count: Any, vector: Any) -> An
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, vector), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def sums_of_columns(typing_context: Any, address: Any) -> Any:
+    """Return the sums of eight columns of 32 numbers that follow each other, then zeros."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        halves = [
+            _load(builder, _pointer(builder, builder.add(values[0], values[0].type(64 * i))))
+            for i in range(16)
+        ]
+        columns = [builder.fadd(a, b) for a, b in zip(halves[::2], halves[1::2], strict=True)]
+        return sums_of_lanes(builder, [*columns, *[ir.Constant(_NUMBERS, [0.0] * 16)] * 8])
+
+    return _numbers(types.intp), emit
 
 
 @intrinsic  # type: ignore[untyped-decorator]

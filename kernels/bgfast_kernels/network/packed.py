@@ -38,7 +38,7 @@ def addresses(*arrays: Single) -> NDArray[np.int64]:
 def pack(
     widths: tuple[int, ...],
     parameters: NDArray[np.int64],
-    parts: int = 1,
+    parts: int,
     *,
     passing: bool = False,
 ) -> Packed:

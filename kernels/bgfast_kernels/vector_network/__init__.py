@@ -1,11 +1,11 @@
 """Dense networks on the processor's vector units, each in one pass over its rows.
 
 A block of 32 rows goes from the first layer to the last, so that activations stay in a core's
-cache; lanes are samples, so that no column has to be filled up. :mod:`bgfast_kernels.network` does
-the same on a matrix unit, with the same functions.
+cache. Lanes are samples: columns are filled up to a multiple of eight at most, rows to one of 32.
+:mod:`bgfast_kernels.network` does the same on a matrix unit, with the same functions.
 
 Numbers are float32 (:data:`WHOLE`), or rounded to bfloat16 (:data:`ROUNDED`) as on the matrix unit,
-where products take half the time. Ask :func:`is_supported` first.
+which halves the time of products. Ask :func:`is_supported` first.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from bgfast_kernels.network.recycling import (
     of_activations,
     of_gradients,
 )
+from bgfast_kernels.network.weight_gradients import sum_blocks
 from bgfast_kernels.vector_network.kernels import kernels
 from bgfast_kernels.vector_network.layout import (
     COLUMN,
@@ -34,6 +35,7 @@ from bgfast_kernels.vector_network.layout import (
     N_OUT,
     ROUNDED,
     ROWS,
+    SQUARE,
     WHOLE,
     Layout,
     layout,
@@ -65,6 +67,7 @@ Bytes = NDArray[np.uint8]
 _BLOCKS_AT_ONCE = 16
 _LEAST_PRODUCTS = 2**21  # products of numbers worth a thread
 _LEAST_PANELS = 8
+_SPARE_COLUMNS = SQUARE - 1  # that squares may read behind the last one
 _LEAST_LLVM = 16  # before, the rounding instruction returned integers
 _NO_NUMBERS = np.empty(0, np.float32)
 _NO_BYTES = np.empty(0, np.uint8)
@@ -72,7 +75,7 @@ _NO_BYTES = np.empty(0, np.uint8)
 
 @functools.cache
 def is_supported(parts: int = WHOLE) -> bool:
-    """Return whether numba compiles for vectors of 16 float32 (AVX-512), and of 32 bfloat16."""
+    """Return whether numba compiles for AVX-512, for ``ROUNDED`` also for products of bfloat16."""
     features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
     if parts == WHOLE:
         return "+avx512f" in features
@@ -83,7 +86,7 @@ def is_supported(parts: int = WHOLE) -> bool:
 def pack(
     widths: tuple[int, ...],
     parameters: NDArray[np.int64],
-    parts: int = WHOLE,
+    parts: int,
     *,
     passing: bool = False,
 ) -> Packed:
@@ -101,12 +104,11 @@ def pack(
     passing
         Whether the next call of this thread may overwrite what is returned.
     """
-    kernel = kernels(parts).pack_forward
     where, count = layout(widths, parts), len(parameters)
     packed, biases = memory_for(4 * count * where.forward, count * where.biases, passing)
     columns = panels(widths, count, N_OUT)
     parallel_rows(
-        kernel,
+        kernels(parts).pack_forward,
         len(columns),
         *(columns, parameters, where.table, packed, biases),
         min_rows=_LEAST_PANELS,
@@ -167,7 +169,7 @@ def backward(
     kept: Bytes,
     grad_x: Rows | None,
     needs_parameters: bool,
-    parts: int = WHOLE,
+    parts: int,
     *,
     more: bool = False,
 ) -> Gradients:
@@ -197,8 +199,8 @@ def backward(
     ValueError
         If ``activations`` are not as many as networks, or ``kept`` is too small.
     """
-    kernel = kernels(parts)
     where, count = layout(widths, parts), len(parameters)
+    kernel = kernels(parts)
     check(count, activations, kept, _kept_bytes(where, grad.n, count), grad.n)
     packed = _lasting.take("backward", 4 * count * where.backward)
     columns = panels(widths, count, N_IN)
@@ -211,7 +213,7 @@ def backward(
     blocks = n_blocks(grad.n)
     at_once = max(1, min(blocks, _BLOCKS_AT_ONCE * COLUMN // where.column))
     of_block = where.gradient_columns(count)
-    gradients = _lasting.take("gradients", (at_once * of_block + ROWS) * where.column)
+    gradients = _lasting.take("gradients", (at_once * of_block + _SPARE_COLUMNS) * where.column)
     to = Rows(_NO_NUMBERS, 0, 0) if grad_x is None else grad_x
     n_bytes = 4 * count * where.weights if needs_parameters else 0
     by_weight = of_gradients.take(n_bytes).view(np.float32)
@@ -221,6 +223,7 @@ def backward(
     of_weights = squares(widths, count)
     activities = kept, where.inputs, where.kept, where.kept_columns(count)
     results = gradients, where.gradients, of_block
+    sums = _lasting.take("sums", 4 * at_once * count * where.biases).view(np.float32)
     for origin in range(0, blocks, at_once):
         n = min(at_once, blocks - origin)
         parallel_rows(
@@ -228,7 +231,7 @@ def backward(
             n,
             *(origin, grad.numbers, grad.stride, grad.n, packed),
             *(where.table, where.widest, kinds(activations), *activities, *results),
-            *(to.numbers, to.stride, more),
+            *(sums, where.biases, to.numbers, to.stride, more),
             min_rows=_least_blocks(where, count),
         )
         if needs_parameters:
@@ -236,17 +239,17 @@ def backward(
                 weight_gradients,
                 len(of_weights),
                 *(of_weights, count, where.table, where.column, *activities, *results),
-                *(origin, n, origin > 0, by_weight, by_bias),
+                *(origin, n, origin > 0, by_weight),
                 min_rows=max(1, _LEAST_PRODUCTS // (n * ROWS * 25)),
             )
+            sum_blocks(sums, len(by_bias), n, by_bias)
     if not needs_parameters:
         return Gradients([], [])
     return gradients_of(widths, count, by_weight, by_bias)
 
 
 def _kept_bytes(where: Layout, n: int, count: int) -> int:
-    # Squares of columns may reach a few columns beyond the last.
-    return (n_blocks(n) * where.kept_columns(count) + ROWS) * where.column
+    return (n_blocks(n) * where.kept_columns(count) + _SPARE_COLUMNS) * where.column
 
 
 def _least_blocks(where: Layout, count: int) -> int:

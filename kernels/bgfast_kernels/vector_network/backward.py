@@ -11,6 +11,7 @@ from bgfast_kernels.network.activation import derivative
 from bgfast_kernels.vector_network import products
 from bgfast_kernels.vector_network.layout import (
     BACKWARD,
+    BIAS,
     COLUMN,
     GRADIENT,
     KEPT,
@@ -19,7 +20,7 @@ from bgfast_kernels.vector_network.layout import (
     PANEL,
     TOGETHER,
 )
-from bgfast_kernels.vector_network.packing import Bytes, Single, read_rows, write_rows
+from bgfast_kernels.vector_network.packing import Bytes, Single, read_rows, sum_columns, write_rows
 
 _VECTOR = 64
 
@@ -43,6 +44,8 @@ def backward(
     gradients: Bytes,
     gradients_of_network: int,
     gradients_of_block: int,
+    sums: Single,
+    sums_of_network: int,
     grad_x: Single,
     grad_x_stride: int,
     more: bool,
@@ -65,13 +68,16 @@ def backward(
     gradients, gradients_of_network, gradients_of_block
         Written: the gradients of all layers' results, for blocks from ``origin`` on; and how many
         columns a network has and a block.
+    sums, sums_of_network
+        Written: their sums over the rows of each of these blocks, where biases have their places;
+        and how many these are.
     grad_x, grad_x_stride, more
         Written, or with ``more`` added to: the gradient of the inputs, rows so many numbers apart;
         empty if not wanted.
     """
-    space = memory.scratch((widest + 16) * COLUMN + 33 * _VECTOR)
-    sums = memory.address(space)
-    room = sums + (widest + 16) * COLUMN
+    space = memory.scratch((widest + PANEL) * COLUMN + 33 * _VECTOR)
+    inputs_at = memory.address(space)
+    room = inputs_at + (widest + PANEL) * COLUMN
     none = room + 32 * _VECTOR
     memory.store(none, memory.fill(0))
     count, last = len(activations), len(table) - 1
@@ -84,20 +90,22 @@ def backward(
         own = memory.address(kept) + columns * COLUMN
         columns = i * gradients_of_block + k * gradients_of_network
         to = memory.address(gradients) + columns * COLUMN
+        added = memory.address(sums) + 4 * (i * count + k) * sums_of_network
         given = memory.address(grad) + 4 * k * n * stride
-        source = to + table[last, GRADIENT] * COLUMN
-        read_rows(given, stride, n, block, table[last, N_OUT], source, room)
+        source, n_out = to + table[last, GRADIENT] * COLUMN, table[last, N_OUT]
+        read_rows(given, stride, n, block, n_out, source, room)
+        sum_columns(source, n_out, added + 4 * table[last, BIAS])
         for layer in range(last, 0, -1):
-            row = table[layer]
-            target = to + table[layer - 1, GRADIENT] * COLUMN
+            row, before = table[layer], table[layer - 1]
+            target = to + before[GRADIENT] * COLUMN
             results = own + row[KEPT] * COLUMN
             _layer(source, row, right, none, target, activations[k], results)
+            sum_columns(target, before[N_OUT], added + 4 * before[BIAS])
             source = target
         if len(grad_x):
-            _layer(source, table[0], right, none, sums, activations[k], 0)
-            at = memory.address(grad_x)
-            n_in = table[0, N_IN]
-            write_rows(sums, n_in, at, grad_x_stride, n, block, room, more or k > 0)
+            _layer(source, table[0], right, none, inputs_at, activations[k], 0)
+            at, n_in = memory.address(grad_x), table[0, N_IN]
+            write_rows(inputs_at, n_in, at, grad_x_stride, n, block, room, more or k > 0)
     memory.keep(space)
 
 

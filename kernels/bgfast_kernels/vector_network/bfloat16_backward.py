@@ -12,6 +12,7 @@ from bgfast_kernels.vector_network import products
 from bgfast_kernels.vector_network.bfloat16_packing import to_pairs
 from bgfast_kernels.vector_network.layout import (
     BACKWARD,
+    BIAS,
     COLUMN,
     GRADIENT,
     HALF_COLUMN,
@@ -21,7 +22,7 @@ from bgfast_kernels.vector_network.layout import (
     PANEL,
     TOGETHER,
 )
-from bgfast_kernels.vector_network.packing import Bytes, Single, read_rows, write_rows
+from bgfast_kernels.vector_network.packing import Bytes, Single, read_rows, sum_columns, write_rows
 
 _VECTOR = 64
 
@@ -45,6 +46,8 @@ def backward(
     gradients: Bytes,
     gradients_of_network: int,
     gradients_of_block: int,
+    sums: Single,
+    sums_of_network: int,
     grad_x: Single,
     grad_x_stride: int,
     more: bool,
@@ -53,12 +56,12 @@ def backward(
 
     The arguments are those of :func:`bgfast_kernels.vector_network.backward.backward`.
     """
-    room = widest + 16
+    room = widest + PANEL
     space = memory.scratch(2 * room * COLUMN + 33 * _VECTOR)
     columns = memory.address(space)
-    first = columns + room * COLUMN
-    second = first + room * HALF_COLUMN
-    tiles = second + room * HALF_COLUMN
+    pairs = columns + room * COLUMN
+    next_pairs = pairs + room * HALF_COLUMN
+    tiles = next_pairs + room * HALF_COLUMN
     none = tiles + 32 * _VECTOR
     memory.store(none, memory.fill(0))
     count, last = len(activations), len(table) - 1
@@ -67,23 +70,28 @@ def backward(
         k, i = turn // n_blocks, start + turn % n_blocks
         block = origin + i
         right = memory.address(weights) + k * (len(weights) // count)
-        before = block * kept_of_block + inputs + k * kept_of_network
-        own = memory.address(kept) + before * HALF_COLUMN
-        before = i * gradients_of_block + k * gradients_of_network
-        to = memory.address(gradients) + before * HALF_COLUMN
+        kept_before = block * kept_of_block + inputs + k * kept_of_network
+        own = memory.address(kept) + kept_before * HALF_COLUMN
+        gradients_before = i * gradients_of_block + k * gradients_of_network
+        to = memory.address(gradients) + gradients_before * HALF_COLUMN
+        added = memory.address(sums) + 4 * (i * count + k) * sums_of_network
         given = memory.address(grad) + 4 * k * n * stride
         n_out = table[last, N_OUT]
         read_rows(given, stride, n, block, n_out, columns, tiles)
-        source, target = first, second
-        to_pairs(columns, n_out, source, to + table[last, GRADIENT] * HALF_COLUMN)
+        sum_columns(columns, n_out, added + 4 * table[last, BIAS])
+        to_pairs(columns, n_out, pairs, to + table[last, GRADIENT] * HALF_COLUMN)
         for layer in range(last, 0, -1):
-            row = table[layer]
-            apart = to + table[layer - 1, GRADIENT] * HALF_COLUMN
+            row, before = table[layer], table[layer - 1]
+            apart = to + before[GRADIENT] * HALF_COLUMN
             results = own + row[KEPT] * HALF_COLUMN
-            _layer(source, row, right, none, activations[k], results, columns, target, apart)
-            source, target = target, source
+            sums_at = added + 4 * before[BIAS]
+            _layer(
+                *(pairs, row, right, none, activations[k], results),
+                *(columns, sums_at, next_pairs, apart),
+            )
+            pairs, next_pairs = next_pairs, pairs
         if len(grad_x):
-            _inputs(source, table[0], right, none, columns)
+            _inputs(pairs, table[0], right, none, columns)
             at, n_in = memory.address(grad_x), table[0, N_IN]
             write_rows(columns, n_in, at, grad_x_stride, n, block, tiles, more or k > 0)
     memory.keep(space)
@@ -97,28 +105,47 @@ def _layer(
     none: int,
     activation: int,
     results: int,
+    eight: int,
     sums: int,
     target: int,
     apart: int,
 ) -> None:
-    """Write the columns of the gradient of a layer's inputs, in pairs and one by one.
+    """Write the gradient of a layer's inputs.
 
-    ``none`` is where eight zeros are, ``results`` where the results of the activation are that the
-    inputs have been through, and ``sums`` the address of memory for what a product makes.
+    Parameters
+    ----------
+    source
+        Address of the gradient of the layer's results, pairs of columns.
+    row, weights
+        Of the table, and address of the weights of the network.
+    none
+        Address of eight zeros.
+    activation, results
+        What the inputs have been through, and address of its results.
+    eight
+        Address of memory for the columns that a product makes.
+    sums
+        Address of where sums over rows go.
+    target, apart
+        Addresses of where pairs of columns go, for the next product, and columns one by one, for
+        those that sum over rows.
     """
-    for t in range(-(-row[N_IN] // TOGETHER)):
+    n_in = row[N_IN]
+    for t in range(-(-n_in // TOGETHER)):
         columns = t * TOGETHER * HALF_COLUMN
         for i in range(TOGETHER):  # they come from far away
             memory.prefetch(results + columns + _VECTOR * i)
-        _multiply(source, row, weights, none, t, sums)
+        _multiply(source, row, weights, none, t, eight)
         for i in range(TOGETHER):
             kept = halves.load(results + columns + HALF_COLUMN * i)
-            place = sums + COLUMN * i
+            place = eight + COLUMN * i
             slope = derivative(activation, halves.first(kept))
             memory.store(place, memory.load(place) * slope)
             slope = derivative(activation, halves.second(kept))
             memory.store(place + _VECTOR, memory.load(place + _VECTOR) * slope)
-        to_pairs(sums, TOGETHER, target + columns, apart + columns)
+        n_columns = min(TOGETHER, n_in - TOGETHER * t)
+        sum_columns(eight, n_columns, sums + 4 * TOGETHER * t)
+        to_pairs(eight, n_columns, target + columns, apart + columns)
 
 
 @jit

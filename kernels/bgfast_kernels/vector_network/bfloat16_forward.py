@@ -50,13 +50,13 @@ def forward(
 
     The arguments are those of :func:`bgfast_kernels.vector_network.forward.forward`.
     """
-    room = widest + 16
+    room = widest + PANEL
     space = memory.scratch(3 * room * COLUMN + 32 * _VECTOR)
     columns = memory.address(space)
     result = columns + room * COLUMN
-    first = result + room * COLUMN
-    second = first + room * HALF_COLUMN
-    tiles = second + room * HALF_COLUMN
+    pairs = result + room * COLUMN
+    next_pairs = pairs + room * HALF_COLUMN
+    tiles = next_pairs + room * HALF_COLUMN
     count, last = len(activations), len(table) - 1
     keeps = len(kept) > 0
     n_blocks = stop - start
@@ -67,16 +67,15 @@ def forward(
         at = memory.address(kept) + block * kept_of_block * HALF_COLUMN
         n_in, n_out = table[0, N_IN], table[last, N_OUT]
         read_rows(memory.address(x), stride, n, block, n_in, columns, tiles)
-        source, target = first, second
-        to_pairs(columns, n_in, source, at if keeps and k == 0 else 0)
+        to_pairs(columns, n_in, pairs, at if keeps and k == 0 else 0)
         for layer in range(last):
             own = 0
             if keeps:
                 before = inputs + k * kept_of_network + table[layer + 1, KEPT]
                 own = at + before * HALF_COLUMN
-            _layer(source, table[layer], right, added, activations[k], columns, target, own)
-            source, target = target, source
-        from_pairs(source, table[last, N_IN], columns)
+            _layer(pairs, table[layer], right, added, activations[k], columns, next_pairs, own)
+            pairs, next_pairs = next_pairs, pairs
+        from_pairs(pairs, table[last, N_IN], columns)
         whole_layer(columns, table[last], right, added, result, NO_ACTIVATION)
         to = memory.address(out) + 4 * k * n * n_out
         write_rows(result, n_out, to, n_out, n, block, tiles, False)
@@ -90,14 +89,14 @@ def _layer(
     weights: int,
     offsets: int,
     activation: int,
-    sums: int,
+    eight: int,
     target: int,
     own: int,
 ) -> None:
     """Write what a layer hands on.
 
     ``source`` and ``target`` are where pairs of columns are, ``own``, if not 0, where columns go
-    one by one, and ``sums`` the address of memory for those that a product makes.
+    one by one, and ``eight`` the address of memory for those that a product makes.
     """
     n_in, n_out = row[N_IN], row[N_OUT]
     pairs = -(-n_in // 2)
@@ -105,9 +104,10 @@ def _layer(
     right, added = weights + 4 * row[FORWARD], offsets + 4 * row[BIAS]
     for t in range(-(-n_out // TOGETHER)):
         at = right + t // 2 * panel + t % 2 * 4 * TOGETHER
-        products.multiply_pairs(source, at, pairs, added + 4 * TOGETHER * t, sums)
+        products.multiply_pairs(source, at, pairs, added + 4 * TOGETHER * t, eight)
         for i in range(2 * TOGETHER):
-            place = sums + _VECTOR * i
+            place = eight + _VECTOR * i
             memory.store(place, activated(activation, ROUNDED, memory.load(place)))
         columns = t * TOGETHER * HALF_COLUMN
-        to_pairs(sums, TOGETHER, target + columns, own + columns if own else 0)
+        n_columns = min(TOGETHER, n_out - TOGETHER * t)
+        to_pairs(eight, n_columns, target + columns, own + columns if own else 0)

@@ -20,8 +20,8 @@ from bgfast_kernels.vector_network.layout import (
 )
 from bgfast_kernels.vector_network.packing import Bytes, Single, pack_panel
 
-_ROW = 4 * PANEL  # bytes of a vector
-_TILE = 16 * _ROW
+_VECTOR = 4 * PANEL  # bytes of a vector
+_TILE = 16 * _VECTOR
 
 
 @jit
@@ -65,7 +65,7 @@ def _pack_panel(weights: int, n_in: int, n_out: int, p: int, tile: int, to: int)
         for o in range(16):
             first = rows_of(weights, n_in, n_out, 16 * p + o, 32 * t, n_in)
             second = rows_of(weights, n_in, n_out, 16 * p + o, 32 * t + 16, n_in)
-            halves.store(tile + _ROW * o, halves.rounded(first, second))
+            halves.store(tile + _VECTOR * o, halves.rounded(first, second))
         memory.transpose_tile(tile, to + (p * tiles + t) * _TILE)
 
 
@@ -90,7 +90,7 @@ def pack_backward(
             low = rows_of(addresses[k, layer], n_in, n_out, 2 * o, PANEL * p, n_in)
             high = rows_of(addresses[k, layer], n_in, n_out, 2 * o + 1, PANEL * p, n_in)
             words = halves.first_paired(halves.rounded(low, low), halves.rounded(high, high))
-            halves.store(to + _ROW * o, words)
+            halves.store(to + _VECTOR * o, words)
 
 
 @jit
@@ -100,18 +100,21 @@ def to_pairs(columns: int, n_columns: int, pairs: int, apart: int) -> None:
     Parameters
     ----------
     columns, n_columns
-        Address of the first one, float32, and how many there are; if that is odd, zeros follow.
+        Address of the first one, float32, and how many there are. The last one of an odd number is
+        paired with zeros: what lies behind it may be NaN where numbers are infinite.
     pairs
         Address of where words go that two columns share.
     apart
         Address of where columns go one by one, or 0: nowhere.
     """
     for c in range(0, n_columns, 2):
-        first, second = columns + c * COLUMN, columns + (c + 1) * COLUMN
-        low = halves.rounded(memory.load(first), memory.load(first + _ROW))
-        high = halves.rounded(memory.load(second), memory.load(second + _ROW))
+        even, odd = columns + c * COLUMN, columns + (c + 1) * COLUMN
+        low = halves.rounded(memory.load(even), memory.load(even + _VECTOR))
+        high = halves.rounded(memory.fill(0), memory.fill(0))
+        if c + 1 < n_columns:
+            high = halves.rounded(memory.load(odd), memory.load(odd + _VECTOR))
         halves.store(pairs + c * HALF_COLUMN, halves.first_paired(low, high))
-        halves.store(pairs + c * HALF_COLUMN + _ROW, halves.second_paired(low, high))
+        halves.store(pairs + c * HALF_COLUMN + _VECTOR, halves.second_paired(low, high))
         if apart:
             halves.store(apart + c * HALF_COLUMN, low)
             halves.store(apart + (c + 1) * HALF_COLUMN, high)
@@ -121,7 +124,7 @@ def to_pairs(columns: int, n_columns: int, pairs: int, apart: int) -> None:
 def from_pairs(pairs: int, n_columns: int, columns: int) -> None:
     """Write columns that share words as float32; there is room for an even number."""
     for c in range(0, n_columns, 2):
-        for half in (0, _ROW):
+        for half in (0, _VECTOR):
             words = pairs + c * HALF_COLUMN + half
             memory.store(columns + c * COLUMN + half, halves.low_halves(words))
             memory.store(columns + (c + 1) * COLUMN + half, halves.high_halves(words))

@@ -63,10 +63,10 @@ def forward(
     inputs, kept_of_network, kept_of_block
         Columns of the inputs, of the later layers of a network, and of all networks.
     """
-    space = memory.scratch(2 * widest * COLUMN + 16 * COLUMN + 32 * _VECTOR)
+    space = memory.scratch((2 * widest + PANEL) * COLUMN + 32 * _VECTOR)
     first = memory.address(space)
     second = first + widest * COLUMN
-    room = second + (widest + 16) * COLUMN
+    room = second + (widest + PANEL) * COLUMN
     count, last = len(activations), len(table) - 1
     keeps = len(kept) > 0
     n_blocks = stop - start

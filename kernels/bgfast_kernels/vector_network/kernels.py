@@ -22,17 +22,7 @@ class Kernels(NamedTuple):
 
 
 def kernels(parts: int) -> Kernels:
-    """Return those for numbers of so many parts.
-
-    Raises
-    ------
-    ValueError
-        If ``parts`` is neither ``WHOLE`` nor ``ROUNDED``.
-    """
-    if parts not in _KERNELS:
-        raise ValueError(
-            f"parts must be {WHOLE} (float32) or {ROUNDED} (bfloat16) on vector units, got {parts}"
-        )
+    """Return those for numbers of so many parts."""
     return _KERNELS[parts]
 
 

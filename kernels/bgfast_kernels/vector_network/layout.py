@@ -48,7 +48,7 @@ SQUARE = 5
 """Columns of either side in a product that sums over rows."""
 
 SIDE = SQUARE * COLUMN // 64
-"""Squares that follow each other with the same inputs: as many as these may have cache lines."""
+"""Squares that follow each other with the same inputs, whose cache lines of a block they fetch."""
 
 # Columns of the table, for every layer.
 N_IN, N_OUT, FORWARD, BACKWARD, BIAS, KEPT, GRADIENT, WEIGHT = range(8)
@@ -94,8 +94,15 @@ class Layout(NamedTuple):
 def layout(widths: tuple[int, ...], parts: int) -> Layout:
     """Return where things lie for layers from ``widths[i]`` to ``widths[i + 1]`` columns.
 
-    ``parts`` is :data:`WHOLE` or :data:`ROUNDED`.
+    Raises
+    ------
+    ValueError
+        If ``parts`` is neither :data:`WHOLE` nor :data:`ROUNDED`.
     """
+    if parts not in (WHOLE, ROUNDED):
+        raise ValueError(
+            f"parts must be {WHOLE} (float32) or {ROUNDED} (bfloat16) on vector units, got {parts}"
+        )
     room = [up_to(width, TOGETHER) for width in widths]
     table = np.zeros((len(widths) - 1, 8), np.int64)
     ends = np.zeros(6, np.int64)

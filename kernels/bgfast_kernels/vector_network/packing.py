@@ -17,13 +17,14 @@ from bgfast_kernels.vector_network.layout import (
     N_OUT,
     PANEL,
     ROWS,
+    TOGETHER,
 )
 
 Bytes = NDArray[np.uint8]
 Single = NDArray[np.float32]
 
-_ROW = 4 * PANEL  # bytes of a vector
-_TILE = 16 * _ROW
+_VECTOR = 4 * PANEL  # bytes of a vector
+_TILE = 16 * _VECTOR
 
 
 @jit
@@ -72,7 +73,9 @@ def pack_panel(weights: int, n_in: int, n_out: int, p: int, tile: int, to: int) 
     tiles = -(-n_in // 16)
     for t in range(tiles):
         for o in range(16):
-            memory.store(tile + _ROW * o, rows_of(weights, n_in, n_out, 16 * p + o, 16 * t, n_in))
+            memory.store(
+                tile + _VECTOR * o, rows_of(weights, n_in, n_out, 16 * p + o, 16 * t, n_in)
+            )
         memory.transpose_tile(tile, to + (p * tiles + t) * _TILE)
 
 
@@ -94,7 +97,15 @@ def pack_backward(
         to = memory.address(packed) + k * size + 4 * (row[BACKWARD] + p * PANEL * n_out)
         for o in range(n_out):
             x = rows_of(addresses[k, layer], n_in, n_out, o, PANEL * p, n_in)
-            memory.store(to + _ROW * o, x)
+            memory.store(to + _VECTOR * o, x)
+
+
+@jit
+def sum_columns(columns: int, n_columns: int, sums: int) -> None:
+    """Write the sums over the rows of a block; eight and eight columns, to a multiple of eight."""
+    for t in range(-(-n_columns // TOGETHER)):
+        total = memory.sums_of_columns(columns + t * TOGETHER * COLUMN)
+        memory.store_some(sums + 4 * TOGETHER * t, TOGETHER, total)
 
 
 @jit
@@ -110,14 +121,16 @@ def read_rows(
     n_columns
         How many are read; others that there is room for are zeros, and so are rows beyond the last.
     space
-        Address of memory for a tile.
+        Address of memory for two tiles.
     """
     for t in range(-(-n_columns // 16)):
         for half in range(2):
             for r in range(16):
                 row = ROWS * block + 16 * half + r
-                memory.store(space + _ROW * r, rows_of(numbers, stride, n, row, 16 * t, n_columns))
-            to = target + 16 * t * COLUMN + half * _ROW
+                memory.store(
+                    space + _VECTOR * r, rows_of(numbers, stride, n, row, 16 * t, n_columns)
+                )
+            to = target + 16 * t * COLUMN + half * _VECTOR
             if n_columns > 16 * t + 8:
                 memory.transpose(space, to, COLUMN)
             else:
@@ -129,7 +142,7 @@ def _transpose_half(space: int, to: int) -> None:
     """Write the first eight columns of a tile alone: there is no room for others."""
     memory.transpose_tile(space, space + _TILE)
     for c in range(8):
-        memory.store(to + c * COLUMN, memory.load(space + _TILE + _ROW * c))
+        memory.store(to + c * COLUMN, memory.load(space + _TILE + _VECTOR * c))
 
 
 @jit
@@ -151,12 +164,12 @@ def write_rows(
         count = min(16, n_columns - 16 * t)
         for half in range(2):
             for c in range(16):
-                x = memory.load(source + (16 * t + c) * COLUMN + half * _ROW)
-                memory.store(space + _ROW * c, x)
+                x = memory.load(source + (16 * t + c) * COLUMN + half * _VECTOR)
+                memory.store(space + _VECTOR * c, x)
             memory.transpose_tile(space, space + _TILE)
             first = ROWS * block + 16 * half
             for r in range(min(16, n - first)):
-                x = memory.load(space + _TILE + _ROW * r)
+                x = memory.load(space + _TILE + _VECTOR * r)
                 at = numbers + 4 * ((first + r) * stride + 16 * t)
                 if more:
                     x = memory.load_some(at, count) + x

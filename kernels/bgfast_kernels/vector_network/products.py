@@ -1,7 +1,7 @@
 """The two products of a dense network, as loops whose sums stay in registers.
 
-Lanes are samples in both, so no column is filled up: what there is is multiplied. LLVM keeps the
-sums in registers as they are values of the loop, not memory.
+Lanes are samples in both. LLVM keeps the sums in registers as they are values of the loop, not
+memory.
 
 A lane is a float32, or a pair of bfloat16 numbers: of two columns in the product with weights, of
 two rows in sums over rows. Products of pairs are added up, both at once, in float32.
@@ -28,8 +28,8 @@ Add = Callable[[Any, Any, Any, Any], Any]
 
 _NUMBERS = ir.VectorType(ir.FloatType(), 16)
 _VECTOR = 64  # bytes
-_ROW = _VECTOR // 2
-_IN_A_ROW = 72  # products that are added up one after the other
+_HALF_VECTOR = _VECTOR // 2
+_IN_A_HALF_VECTOR = 72  # products that are added up one after the other
 
 
 @jit
@@ -52,7 +52,7 @@ def multiply(left: int, right: int, n: int, offsets: int, target: int) -> None:
     target
         Address of the result.
     """
-    pieces = -(-n // _IN_A_ROW)
+    pieces = -(-n // _IN_A_HALF_VECTOR)
     size = -(-n // pieces)
     for first in range(0, n, size):
         count = min(size, n - first)
@@ -63,9 +63,9 @@ def multiply(left: int, right: int, n: int, offsets: int, target: int) -> None:
 
 @jit
 def multiply_pairs(left: int, right: int, n: int, offsets: int, target: int) -> None:
-    """Write the same for ``n`` pairs of columns and of weights: that they are rounded tells more.
+    """Write the same for ``n`` pairs of columns and of weights; the result is float32.
 
-    The result is float32.
+    All are added up in one row: rounding the factors costs more than the order of the sum.
     """
     _multiply_some_pairs(left, right, n, False, True, offsets, target)
 
@@ -190,7 +190,7 @@ def _square(add: Add, n_vectors: int) -> Any:
             rows.append([_zero()] * 8)
             for i in range(0, len(rows), 2):
                 total = sums_of_lanes(builder, rows[i] + rows[i + 1])
-                place = builder.add(target, _bytes(_ROW * i))
+                place = builder.add(target, _bytes(_HALF_VECTOR * i))
                 _store(builder, total, pointer(builder, place, _NUMBERS))
             return context.get_dummy_value()
 

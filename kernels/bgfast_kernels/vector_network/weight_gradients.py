@@ -1,16 +1,14 @@
-"""Gradients of weights and biases: sums over rows. Threads share out the weights, not the rows."""
+"""Gradients of weights: sums over rows. Threads share out the weights, not the rows."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bgfast_kernels import simd
 from bgfast_kernels.compiling import jit
-from bgfast_kernels.network import halves, memory
+from bgfast_kernels.network import memory
 from bgfast_kernels.vector_network import products
 from bgfast_kernels.vector_network.layout import (
-    BIAS,
     GRADIENT,
     HALF_COLUMN,
     KEPT,
@@ -43,7 +41,6 @@ def weight_gradients(
     n_blocks: int,
     more: bool,
     by_weight: Single,
-    by_bias: NDArray[np.float64],
 ) -> None:
     """Sum over the rows of blocks from ``origin`` on, for some of the squares.
 
@@ -61,14 +58,11 @@ def weight_gradients(
         Whether to add to the results, or to overwrite them.
     by_weight
         Gradients of the weights of all networks and layers, ``[n_out, n_in]`` each, flat.
-    by_bias
-        Those of the biases, where the layout has biases.
     """
     space = memory.scratch(3 * _VECTOR)
     sums = memory.address(space)
-    found = simd.numbers_at(sums, by_weight)
     right_step, left_step = kept_of_block * column, gradients_of_block * column
-    n_weights, n_biases = len(by_weight) // count, len(by_bias) // count
+    n_weights = len(by_weight) // count
     for s in range(start, stop):
         k, layer, i, o = squares[s]
         row = table[layer]
@@ -92,29 +86,4 @@ def weight_gradients(
             if more:
                 value = memory.load_some(at, wide) + value
             memory.store_some(at, wide, value)
-        if i == 0:
-            for a in range(min(SQUARE, n_out - o)):
-                to = k * n_biases + row[BIAS] + o + a
-                at = left + a * column
-                value = _column_sum(at, column, left_step, n_blocks, found, sums)
-                by_bias[to] = by_bias[to] + value if more else value
     memory.keep(space)
-
-
-@jit
-def _column_sum(
-    numbers: int, column: int, step: int, n_blocks: int, found: Single, sums: int
-) -> float:
-    """Return the sum of a column over blocks; ``found`` is room for 16 numbers, at ``sums``."""
-    total = memory.fill(0)
-    for block in range(n_blocks):
-        at = numbers + block * step
-        if column == HALF_COLUMN:
-            total = total + (halves.low_halves(at) + halves.high_halves(at))
-        else:
-            total = total + (memory.load(at) + memory.load(at + _VECTOR))
-    memory.store(sums, total)
-    whole = 0.0
-    for lane in range(16):
-        whole += found[lane]
-    return whole
