@@ -5,6 +5,7 @@ Tests and benchmarks iterate over this registry, so an op that is registered is 
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -70,9 +71,14 @@ class KernelSpec:
         KeyError
             If this op has no implementation for ``backend``.
         """
-        module, function = self.implementations[backend].split(":")
-        implementation: Callable[..., Any] = getattr(importlib.import_module(module), function)
-        return implementation
+        return _imported(self.implementations[backend])
+
+
+@functools.cache
+def _imported(place: str) -> Callable[..., Any]:
+    module, function = place.split(":")
+    implementation: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return implementation
 
 
 _REGISTRY: dict[str, KernelSpec] = {}

@@ -55,19 +55,28 @@ def sum_in_few_boxes(
     query: Float,
     points: Float,
     charges: Float,
-    boxes: Boxes,
-    between: Between,
-    sums: Sums,
-) -> None:
+    origin: float,
+    width: float,
+    n_boxes: int,
+    half_width: float,
+    fold: int,
+    table: Float,
+    error: Float,
+    order: int,
+    result: Float,
+) -> bool:
     """Do what :func:`bgfast_kernels.kde.many_boxes.sum_in_many_boxes` does, the same arguments."""
-    m, n, n_boxes = len(query), len(points), boxes.n_boxes
+    boxes = Boxes(n_boxes, origin, width, np.empty(0, np.int32), np.empty(0))
+    between = Between(half_width, fold, table, error, order)
+    sums = Sums(result[0], result[1], np.zeros(1, np.bool_))
+    m, n = len(query), len(points)
     if m + n + _BOX_IN_POINTS * n_boxes < 2 * _WORTH_A_THREAD:
         threads = 1
     # By the points alone, so that the order of the sums does not depend on the threads.
     parts = 1
     while parts < _MOST_PARTS and 2 * parts * _LEAST_OF_A_PART * (n_boxes + 1) <= n:
         parts *= 2
-    sides = 1 if between.fold == 0 else 2
+    sides = 1 if fold == 0 else 2
     of_part, of_thread = (n_boxes + 1) * TERMS, 3 * _BATCH
     size = (parts + 2) * of_part + sides * n_boxes * TERMS + 2 * n_boxes + 1
     floats = lines(size + threads * of_thread + 8 * LINE)
@@ -89,6 +98,7 @@ def sum_in_few_boxes(
     )
     arguments = (query, points, charges, boxes, between, room, sums)
     together(of_team, threads, _stages, arguments)
+    return sums.in_doubt[0]
 
 
 @jit

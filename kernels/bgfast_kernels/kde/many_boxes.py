@@ -54,12 +54,22 @@ def sum_in_many_boxes(
     query: Float,
     points: Float,
     charges: Float,
+    origin: float,
+    width: float,
+    n_boxes: int,
+    half_width: float,
+    fold: int,
+    table: Float,
+    error: Float,
+    order: int,
+    result: Float,
     same: bool,
-    boxes: Boxes,
-    between: Between,
-    sums: Sums,
-) -> None:
-    """Sum at the targets what the sources near them contribute.
+    box: Int,
+    t: Float,
+) -> bool:
+    """Sum at the targets what the sources near them contribute; return whether a sum is in doubt.
+
+    The arguments are flat, as numba takes longer to look at a named tuple than at ten arrays.
 
     Parameters
     ----------
@@ -67,18 +77,23 @@ def sum_in_many_boxes(
         As for :func:`bgfast_kernels.stages.together`.
     query, points, charges
         Targets [m], sources [n], and their charges [n].
+    origin, width, n_boxes, box, t
+        See :class:`bgfast_kernels.kde.problem.Boxes`.
+    half_width, fold, table, error, order
+        See :class:`bgfast_kernels.kde.problem.Between`.
+    result
+        Where the sums of both orders go, [2, m].
     same
         Whether targets and sources are the same.
-    boxes, between
-        The boxes, and what happens between them.
-    sums
-        Where the sums go, [m] each.
     """
-    m, n, n_boxes = len(query), len(points), boxes.n_boxes
+    boxes = Boxes(n_boxes, origin, width, box, t)
+    between = Between(half_width, fold, table, error, order)
+    sums = Sums(result[0], result[1], np.zeros(1, np.bool_))
+    m, n = len(query), len(points)
     if m + n + _BOX_IN_POINTS * n_boxes < 2 * _WORTH_A_THREAD:
         threads = 1
     parts = max(1, min(threads, max(m, n) // (n_boxes + 1)))
-    slots, sides, chunks = min(n_boxes, n), 1 if between.fold == 0 else 2, -(-n // CHUNK)
+    slots, sides, chunks = min(n_boxes, n), 1 if fold == 0 else 2, -(-n // CHUNK)
 
     # Two pieces of memory, not twenty: of many the allocator returns some to the system, and their
     # pages have to be asked for again in every call.
@@ -95,7 +110,7 @@ def sum_in_many_boxes(
         second, floats, ints = _sorting(points, charges, boxes, m, parts, floats, ints)
     slot, ints = piece(ints, n_boxes)
     moments, floats = piece(floats, per_box)
-    magnitude, floats = piece(floats, n_boxes if len(between.error) else 0)
+    magnitude, floats = piece(floats, n_boxes if len(error) else 0)
     heads, floats = piece(floats, chunks * (TERMS + 1))
     local, floats = piece(floats, threads * per_thread)
     value, floats = piece(floats, m)
@@ -110,6 +125,7 @@ def sum_in_many_boxes(
         slope,
     )
     together(of_team, threads, _stages, (first, second, same, boxes, between, room, sums))
+    return sums.in_doubt[0]
 
 
 @jit

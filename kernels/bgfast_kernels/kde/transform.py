@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from bgfast_kernels.cpu import get_threads
 from bgfast_kernels.kde import far
-from bgfast_kernels.kde.boxes import Extent, boxes_without_gaps, lattice_between, lattice_of
+from bgfast_kernels.kde.boxes import Extent, Lattice, boxes_without_gaps, lattice_between, lattice_of
 from bgfast_kernels.kde.extremes import extents
 from bgfast_kernels.kde.few_boxes import LEAST_POINTS_OF_A_BOX, sum_in_few_boxes
 from bgfast_kernels.kde.many_boxes import sum_in_many_boxes
-from bgfast_kernels.kde.problem import Between, Boxes, Sums
 from bgfast_kernels.kde.reflection import Walls, with_images
 from bgfast_kernels.kde.tables import HALF_WIDTH, INTERACTION, box_error, translation_table
 from bgfast_kernels.stages import functions
@@ -99,9 +98,8 @@ def gauss_transform(
     _check_finite(query, points, ranges)
     scaled = not find and of_given != [0.0, 0.0]
     near = np.where(scale == 0, charges, 0.0) if scaled and not scale_of_query else charges
-    sums, next_sums, in_doubt = _box_sums(
-        query, points, near, ranges, bandwidth, order, walls, find
-    )
+    found, in_doubt = _box_sums(query, points, near, ranges, bandwidth, order, walls, find)
+    sums, next_sums = found[0], found[1]
     if in_doubt:
         largest = _largest_scale(charges, walls, bandwidth)
         p, c, _ = _all_sources(points, charges, None, walls, largest, bandwidth)
@@ -176,7 +174,7 @@ def _box_sums(
     order: int,
     walls: Walls | None,
     find_far: bool,
-) -> tuple[Float, Float, bool]:
+) -> tuple[Float, bool]:
     """Return the sums of both orders by the fast transform, NaN where it is unsure, and if it is.
 
     It is never unsure unless ``find_far``. ``ranges`` are those of targets and sources, or of both.
@@ -196,25 +194,22 @@ def _box_sums(
         (of_points,) = extents(points)
         lattice = lattice_of(of_query, of_points, bandwidth, len(query) + len(points))
 
+    box, t = _NO_BOX, _NO_T
     if lattice is None:
         everything = query if same else np.concatenate([query, points])
         n_boxes, box, t = boxes_without_gaps(everything, bandwidth)
-        boxes = Boxes(n_boxes, 0.0, 0.0, box, t)
+        few, lattice = False, Lattice(0.0, 0.0, n_boxes)
     else:
-        boxes = Boxes(lattice.n_boxes, lattice.origin, lattice.width, _NO_BOX, _NO_T)
-    half_width = HALF_WIDTH if fold == 0 else 0.5 * boxes.width / bandwidth
+        few = LEAST_POINTS_OF_A_BOX * lattice.n_boxes <= len(points)
+    half_width = HALF_WIDTH if fold == 0 else 0.5 * lattice.width / bandwidth
     table = translation_table(order, half_width).reshape(-1)
     error = _relative_error(half_width) if find_far else _NO_T
     # One piece of memory: of two the allocator might return the second to the system each time.
-    value, slope = np.empty((2, len(query)))
-    sums = Sums(value, slope, np.zeros(1, np.bool_))
-    between = Between(half_width, fold, table, error, order)
-    problem = (functions(), get_threads(), query, points, charges)
-    if lattice is not None and LEAST_POINTS_OF_A_BOX * lattice.n_boxes <= len(points):
-        sum_in_few_boxes(*problem, boxes, between, sums)
-    else:
-        sum_in_many_boxes(*problem, same, boxes, between, sums)
-    return value, slope, bool(sums.in_doubt[0])
+    sums = np.empty((2, len(query)))
+    between = (half_width, fold, table, error, order)
+    problem = (functions(), get_threads(), query, points, charges, *lattice, *between, sums)
+    in_doubt = sum_in_few_boxes(*problem) if few else sum_in_many_boxes(*problem, same, box, t)
+    return sums, in_doubt
 
 
 @functools.lru_cache(maxsize=64)
