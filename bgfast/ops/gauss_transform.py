@@ -137,15 +137,15 @@ def _gauss_transform_cpu(
     bounds: list[float],
     parity: int,
 ) -> Sums:
-    sources = points.detach().numpy()
-    targets = sources if query is None else query.detach().numpy()
+    sources = points.numpy(force=True)
+    targets = sources if query is None else query.numpy(force=True)
     sums, next_sums, found = get("kde").load("numba")(
         targets,
         sources,
-        charges.detach().numpy(),
+        charges.numpy(force=True),
         bandwidth,
         order,
-        None if scale is None else scale.detach().numpy(),
+        None if scale is None else scale.numpy(force=True),
         scale_of_query,
         Walls(bounds[0], bounds[1], parity) if bounds else None,
     )

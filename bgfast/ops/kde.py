@@ -208,7 +208,7 @@ def _check_inside(x: Tensor, lo: float, hi: float, name: str) -> Tensor:
         inside = (extremes.min >= lo) & (extremes.max <= hi)
         return torch.where(inside, 0.0, torch.nan).to(x.dtype)
     if x.numel():
-        numbers = x.detach().double().contiguous().numpy()
+        numbers = x.double().numpy(force=True)
         least, most = extent(numbers)
         if not (lo <= least and most <= hi):  # true for NaN
             least, most = numbers.min(), numbers.max()

@@ -3,58 +3,72 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bgfast_kernels.compiling import jit
+from bgfast_kernels.kde.extremes import find_extents
 from bgfast_kernels.kde.reflection import Walls
 from bgfast_kernels.kde.tables import HALF_WIDTH, REACH
+from bgfast_kernels.stages import Functions
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int32]
-Extent = list[float]
+Lattice = tuple[float, float, int]
+"""Where box 0 of a row of boxes begins, how wide each is, and how many there are.
+
+There are none if they would be too many for the points.
+"""
 
 
-class Lattice(NamedTuple):
-    """Boxes in a row, ``n_boxes`` of them, ``width`` wide each; box 0 begins at ``origin``."""
+@jit
+def survey(
+    of_team: Functions,
+    threads: int,
+    given: Float,
+    query: Float,
+    points: Float,
+    same: bool,
+    bandwidth: float,
+    extents: Float,
+) -> Lattice:
+    """Write the extents of all three arrays, the last one's only if it is not the ``same``.
 
-    origin: float
-    width: float
-    n_boxes: int
-
-
-def lattice_of(of_query: Extent, of_points: Extent, bandwidth: float, n: int) -> Lattice | None:
-    """Return boxes ``2 HALF_WIDTH`` bandwidths wide, where targets and sources interact.
-
-    ``None`` if they would be too many for ``n`` targets and sources.
+    Returns
+    -------
+    lattice
+        Boxes ``2 HALF_WIDTH`` bandwidths wide, where targets and sources interact.
     """
+    others = points[:0] if same else points
+    find_extents(of_team, threads, (given, query, others), extents)
+    (lo_q, hi_q), (lo_p, hi_p) = extents[1], extents[1 if same else 2]
     width = 2 * HALF_WIDTH * bandwidth
-    (lo_q, hi_q), (lo_p, hi_p) = of_query, of_points
     # Only where a source and a target are within reach of each other is there work to do.
     reach = REACH * width
     lo = max(min(lo_q, lo_p), max(lo_q, lo_p) - reach)
     hi = min(max(hi_q, hi_p), min(hi_q, hi_p) + reach)
     n_boxes = max(0.0, hi - lo) / width + 1
-    return Lattice(lo, width, int(n_boxes)) if n_boxes <= _most_boxes(n) else None
+    few_enough = n_boxes <= _most_boxes(len(query) + len(points))  # no: not for NaN
+    return lo, width, int(n_boxes) if few_enough else 0
 
 
-def lattice_between(walls: Walls, bandwidth: float, n: int) -> Lattice | None:
-    """Return boxes that fill the space between two walls; ``None`` if too many for ``n`` points."""
+def lattice_between(walls: Walls, bandwidth: float, n: int) -> Lattice:
+    """Return boxes that fill the space between two walls, for ``n`` targets and sources."""
     length = walls.hi - walls.lo
     n_boxes = length / (2 * HALF_WIDTH * bandwidth)
     if n_boxes + 1 > _most_boxes(n):
-        return None
-    return Lattice(walls.lo, length / math.ceil(n_boxes), math.ceil(n_boxes))
+        return 0.0, 0.0, 0
+    return walls.lo, length / math.ceil(n_boxes), math.ceil(n_boxes)
 
 
+@jit
 def _most_boxes(n: int) -> int:
     return 4 * n + 64
 
 
 def boxes_without_gaps(x: Float, bandwidth: float) -> tuple[int, Int, Float]:
-    """Return boxes as wide as those of :func:`lattice_of`, without gaps nothing bridges.
+    """Return boxes as wide as those of :func:`survey`, without gaps nothing bridges.
 
     Returns
     -------

@@ -35,13 +35,16 @@ def extent(x: Float) -> tuple[float, float]:
 def extents(*arrays: Float) -> list[list[float]]:
     """Return the :func:`extent` of each of some contiguous arrays."""
     found = np.empty((len(arrays), 2))
-    _extents(functions(), get_threads(), arrays, found)
+    find_extents(functions(), get_threads(), arrays, found)
     extents: list[list[float]] = found.tolist()
     return extents
 
 
 @jit
-def _extents(of_team: Functions, threads: int, arrays: tuple[Float, ...], extents: Float) -> None:
+def find_extents(
+    of_team: Functions, threads: int, arrays: tuple[Float, ...], extents: Float
+) -> None:
+    """Write what :func:`extents` returns."""
     n = 0
     for x in arrays:
         n += len(x)

@@ -98,7 +98,8 @@ def sum_in_few_boxes(
     )
     arguments = (query, points, charges, boxes, between, room, sums)
     together(of_team, threads, _stages, arguments)
-    return sums.in_doubt[0]
+    in_doubt: bool = sums.in_doubt[0]
+    return in_doubt
 
 
 @jit

@@ -125,7 +125,8 @@ def sum_in_many_boxes(
         slope,
     )
     together(of_team, threads, _stages, (first, second, same, boxes, between, room, sums))
-    return sums.in_doubt[0]
+    in_doubt: bool = sums.in_doubt[0]
+    return in_doubt
 
 
 @jit

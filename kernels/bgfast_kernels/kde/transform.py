@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from bgfast_kernels.cpu import get_threads
 from bgfast_kernels.kde import far
-from bgfast_kernels.kde.boxes import Extent, Lattice, boxes_without_gaps, lattice_between, lattice_of
-from bgfast_kernels.kde.extremes import extents
+from bgfast_kernels.kde.boxes import Lattice, boxes_without_gaps, lattice_between, survey
 from bgfast_kernels.kde.few_boxes import LEAST_POINTS_OF_A_BOX, sum_in_few_boxes
 from bgfast_kernels.kde.many_boxes import sum_in_many_boxes
 from bgfast_kernels.kde.reflection import Walls, with_images
@@ -92,13 +91,17 @@ def gauss_transform(
     charges = _plain(charges)
     find = scale is None
     scale = np.zeros(len(query)) if scale is None else _plain(scale)
-    of_given, *ranges = extents(charges if find else scale, *([query] if same else [query, points]))
+    given = charges if find else scale
+    extents = np.empty((3, 2))
+    lattice = survey(functions(), get_threads(), given, query, points, same, bandwidth, extents)
+    of_given, of_query, of_points = extents.tolist()
     if find:
         _check_weights(charges, of_given)
-    _check_finite(query, points, ranges)
+    _check_finite("points" if same else "query", query, of_query)
+    _check_finite("points", points, of_points)
     scaled = not find and of_given != [0.0, 0.0]
     near = np.where(scale == 0, charges, 0.0) if scaled and not scale_of_query else charges
-    found, in_doubt = _box_sums(query, points, near, ranges, bandwidth, order, walls, find)
+    found, in_doubt = _box_sums(query, points, near, lattice, bandwidth, order, walls, find)
     sums, next_sums = found[0], found[1]
     if in_doubt:
         largest = _largest_scale(charges, walls, bandwidth)
@@ -146,7 +149,7 @@ def _largest_scale(weights: Float, walls: Walls | None, bandwidth: float) -> flo
     return 0.5 * across**2 - math.log(weights[weights > 0].min())
 
 
-def _check_weights(weights: Float, extent: Extent) -> None:
+def _check_weights(weights: Float, extent: list[float]) -> None:
     if not extent[0] >= 0:  # NaN for what is not finite: 0 / 0 is how a zero sum arrives here
         i = int(np.flatnonzero(~((weights >= 0) & np.isfinite(weights)))[0])
         raise ValueError(
@@ -155,21 +158,17 @@ def _check_weights(weights: Float, extent: Extent) -> None:
         )
 
 
-def _check_finite(query: Float, points: Float, ranges: list[Extent]) -> None:
-    names = ("query", "points") if len(ranges) == 2 else ("points",)
-    for x, (least, _), name in zip((query, points), ranges, names, strict=False):
-        if math.isnan(least):
-            i = int(np.flatnonzero(~np.isfinite(x))[0])
-            raise ValueError(
-                f"{name} must be finite, got {x[i]} at index {i}; leave such points out"
-            )
+def _check_finite(name: str, x: Float, extent: list[float]) -> None:
+    if math.isnan(extent[0]):
+        i = int(np.flatnonzero(~np.isfinite(x))[0])
+        raise ValueError(f"{name} must be finite, got {x[i]} at index {i}; leave such points out")
 
 
 def _box_sums(
     query: Float,
     points: Float,
     charges: Float,
-    ranges: list[Extent],
+    lattice: Lattice,
     bandwidth: float,
     order: int,
     walls: Walls | None,
@@ -177,37 +176,32 @@ def _box_sums(
 ) -> tuple[Float, bool]:
     """Return the sums of both orders by the fast transform, NaN where it is unsure, and if it is.
 
-    It is never unsure unless ``find_far``. ``ranges`` are those of targets and sources, or of both.
+    It is never unsure unless ``find_far``. ``lattice`` is that of :func:`survey`.
     """
-    same = points is query
-    n = len(query) + len(points)
-    of_query, of_points = ranges[0], ranges[-1]
-    fold = 0
-    if walls is None:
-        lattice = lattice_of(of_query, of_points, bandwidth, n)
-    elif (lattice := lattice_between(walls, bandwidth, n)) is not None:
-        fold = walls.parity
-    else:
-        no_scale = np.zeros(len(points))
-        points, charges, _ = with_images(points, charges, no_scale, walls, INTERACTION * bandwidth)
-        same = False
-        (of_points,) = extents(points)
-        lattice = lattice_of(of_query, of_points, bandwidth, len(query) + len(points))
-
+    same, fold = points is query, 0
+    of_team, threads = functions(), get_threads()
+    if walls is not None:
+        lattice = lattice_between(walls, bandwidth, len(query) + len(points))
+        if lattice[2] > 0:
+            fold = walls.parity
+        else:
+            none, reach = np.zeros(len(points)), INTERACTION * bandwidth
+            points, charges, _ = with_images(points, charges, none, walls, reach)
+            same, unused = False, np.empty((3, 2))
+            lattice = survey(of_team, threads, none, query, points, same, bandwidth, unused)
     box, t = _NO_BOX, _NO_T
-    if lattice is None:
+    if lattice[2] == 0:
         everything = query if same else np.concatenate([query, points])
         n_boxes, box, t = boxes_without_gaps(everything, bandwidth)
-        few, lattice = False, Lattice(0.0, 0.0, n_boxes)
-    else:
-        few = LEAST_POINTS_OF_A_BOX * lattice.n_boxes <= len(points)
-    half_width = HALF_WIDTH if fold == 0 else 0.5 * lattice.width / bandwidth
+        lattice = (0.0, 0.0, n_boxes)
+    few = len(box) == 0 and LEAST_POINTS_OF_A_BOX * lattice[2] <= len(points)
+    half_width = HALF_WIDTH if fold == 0 else 0.5 * lattice[1] / bandwidth
     table = translation_table(order, half_width).reshape(-1)
     error = _relative_error(half_width) if find_far else _NO_T
     # One piece of memory: of two the allocator might return the second to the system each time.
     sums = np.empty((2, len(query)))
     between = (half_width, fold, table, error, order)
-    problem = (functions(), get_threads(), query, points, charges, *lattice, *between, sums)
+    problem = (of_team, threads, query, points, charges, *lattice, *between, sums)
     in_doubt = sum_in_few_boxes(*problem) if few else sum_in_many_boxes(*problem, same, box, t)
     return sums, in_doubt
 
