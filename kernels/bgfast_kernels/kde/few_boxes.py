@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bgfast_kernels.compiling import jit
 from bgfast_kernels.kde.box_sums import collect_all, error_bound
 from bgfast_kernels.kde.moments import mirror
-from bgfast_kernels.kde.problem import LINE, Between, Boxes, Sums, lines, piece
+from bgfast_kernels.kde.problem import LINE, Between, Boxes, Sums, lines, piece, sums_in
 from bgfast_kernels.kde.sorting import locate
 from bgfast_kernels.kde.tables import TERMS
 from bgfast_kernels.simd import fill, fma, lane_sums, load, spread, store, store_between, where_bit
@@ -68,7 +68,7 @@ def sum_in_few_boxes(
     """Do what :func:`bgfast_kernels.kde.many_boxes.sum_in_many_boxes` does, the same arguments."""
     boxes = Boxes(n_boxes, origin, width, np.empty(0, np.int32), np.empty(0))
     between = Between(half_width, fold, table, error, order)
-    sums = Sums(result[0], result[1], np.zeros(1, np.bool_))
+    sums = sums_in(result)
     m, n = len(query), len(points)
     if m + n + _BOX_IN_POINTS * n_boxes < 2 * _WORTH_A_THREAD:
         threads = 1
@@ -146,6 +146,7 @@ def _stages(
     wait(barrier)
     start, stop = share(len(query), _LANES, thread, n_threads)
     value, slope = sums.value[start:stop], sums.slope[start:stop]
+    sums.zeros[start:stop] = 0.0
     bound = room.bound if len(between.error) else room.bound[:0]
     _evaluate(query[start:stop], boxes, *batch, room.local, bound, value, slope, sums.in_doubt)
 

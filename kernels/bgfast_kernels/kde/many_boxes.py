@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bgfast_kernels.compiling import jit
 from bgfast_kernels.kde.box_sums import evaluate, unsort
 from bgfast_kernels.kde.moments import CHUNK, assign_slots, box_moments, join
-from bgfast_kernels.kde.problem import LINE, Between, Boxes, Sums, lines, piece
+from bgfast_kernels.kde.problem import LINE, Between, Boxes, Sums, lines, piece, sums_in
 from bgfast_kernels.kde.sorting import Boxed, Given, assign, count, find_places, place
 from bgfast_kernels.kde.tables import TERMS
 from bgfast_kernels.stages import Functions, share, together, wait
@@ -82,13 +82,13 @@ def sum_in_many_boxes(
     half_width, fold, table, error, order
         See :class:`bgfast_kernels.kde.problem.Between`.
     result
-        Where the sums of both orders go, [2, m].
+        Where the sums of both orders go, [2, m], or those and zeros, [3, m].
     same
         Whether targets and sources are the same.
     """
     boxes = Boxes(n_boxes, origin, width, box, t)
     between = Between(half_width, fold, table, error, order)
-    sums = Sums(result[0], result[1], np.zeros(1, np.bool_))
+    sums = sums_in(result)
     m, n = len(query), len(points)
     if m + n + _BOX_IN_POINTS * n_boxes < 2 * _WORTH_A_THREAD:
         threads = 1
@@ -207,6 +207,7 @@ def _stages(
         join(sources.start, room.slot, between.fold, heads, room.moments, room.magnitude)
     wait(barrier)
     start, stop = share(len(room.value), 1, thread, n_threads)
+    sums.zeros[start:stop] = 0.0
     evaluate(
         start,
         stop,

@@ -56,11 +56,19 @@ class Between(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Where the sums of both orders go, NaN where in doubt, and whether one is."""
+    """Where the sums of both orders go, NaN where in doubt, zeros, if any, and whether one is."""
 
     value: Float
     slope: Float
+    zeros: Float
     in_doubt: Bool
+
+
+@jit
+def sums_in(result: Float) -> Sums:
+    """Return the two or three rows of memory as the places where sums and zeros go."""
+    zeros = result[2] if len(result) > 2 else result[0, :0]
+    return Sums(result[0], result[1], zeros, np.zeros(1, np.bool_))
 
 
 @jit

@@ -90,8 +90,7 @@ def gauss_transform(
     points = query if same else _plain(points)
     charges = _plain(charges)
     find = scale is None
-    scale = np.zeros(len(query)) if scale is None else _plain(scale)
-    given = charges if find else scale
+    given = charges if scale is None else _plain(scale)
     extents = np.empty((3, 2))
     lattice = survey(functions(), get_threads(), given, query, points, same, bandwidth, extents)
     of_given, of_query, of_points = extents.tolist()
@@ -100,9 +99,9 @@ def gauss_transform(
     _check_finite("points" if same else "query", query, of_query)
     _check_finite("points", points, of_points)
     scaled = not find and of_given != [0.0, 0.0]
-    near = np.where(scale == 0, charges, 0.0) if scaled and not scale_of_query else charges
+    near = np.where(given == 0, charges, 0.0) if scaled and not scale_of_query else charges
     found, in_doubt = _box_sums(query, points, near, lattice, bandwidth, order, walls, find)
-    sums, next_sums = found[0], found[1]
+    sums, next_sums, scale = found[0], found[1], found[2] if find else given
     if in_doubt:
         largest = _largest_scale(charges, walls, bandwidth)
         p, c, _ = _all_sources(points, charges, None, walls, largest, bandwidth)
@@ -176,7 +175,8 @@ def _box_sums(
 ) -> tuple[Float, bool]:
     """Return the sums of both orders by the fast transform, NaN where it is unsure, and if it is.
 
-    It is never unsure unless ``find_far``. ``lattice`` is that of :func:`survey`.
+    It is never unsure unless ``find_far``: then zeros, for the scale, are a third row of the sums.
+    ``lattice`` is that of :func:`survey`.
     """
     same, fold = points is query, 0
     of_team, threads = functions(), get_threads()
@@ -199,7 +199,7 @@ def _box_sums(
     table = translation_table(order, half_width).reshape(-1)
     error = _relative_error(half_width) if find_far else _NO_T
     # One piece of memory: of two the allocator might return the second to the system each time.
-    sums = np.empty((2, len(query)))
+    sums = np.empty((3 if find_far else 2, len(query)))
     between = (half_width, fold, table, error, order)
     problem = (of_team, threads, query, points, charges, *lattice, *between, sums)
     in_doubt = sum_in_few_boxes(*problem) if few else sum_in_many_boxes(*problem, same, box, t)
