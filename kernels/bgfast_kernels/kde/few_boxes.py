@@ -32,7 +32,7 @@ _WORTH_A_THREAD = 2**12
 _LANES = 8  # of a vector
 _BATCH = 64  # points whose boxes are found in one go
 _BOX_IN_POINTS = 64  # as many points as take as long as a box takes besides them
-_LEAST_OF_A_PART = 8  # points for each box
+_LEAST_OF_A_PART = 16  # points for each box
 
 
 class _Room(NamedTuple):
