@@ -33,7 +33,7 @@ def survey(
     bandwidth: float,
     extents: Float,
 ) -> Lattice:
-    """Write the extents of all three arrays, the last one's only if it is not the ``same``.
+    """Write the extents of the three arrays, 0 for points that are the ``same`` as the query.
 
     Returns
     -------

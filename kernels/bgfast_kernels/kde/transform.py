@@ -185,17 +185,18 @@ def _box_sums(
         if lattice[2] > 0:
             fold = walls.parity
         else:
-            none, reach = np.zeros(len(points)), INTERACTION * bandwidth
-            points, charges, _ = with_images(points, charges, none, walls, reach)
-            same, unused = False, np.empty((3, 2))
-            lattice = survey(of_team, threads, none, query, points, same, bandwidth, unused)
+            no_scale, reach = np.zeros(len(points)), INTERACTION * bandwidth
+            points, charges, _ = with_images(points, charges, no_scale, walls, reach)
+            same, extents = False, np.empty((3, 2))
+            lattice = survey(of_team, threads, no_scale, query, points, same, bandwidth, extents)
     box, t = _NO_BOX, _NO_T
     if lattice[2] == 0:
         everything = query if same else np.concatenate([query, points])
         n_boxes, box, t = boxes_without_gaps(everything, bandwidth)
         lattice = (0.0, 0.0, n_boxes)
-    few = len(box) == 0 and LEAST_POINTS_OF_A_BOX * lattice[2] <= len(points)
-    half_width = HALF_WIDTH if fold == 0 else 0.5 * lattice[1] / bandwidth
+    _, width, n_boxes = lattice
+    few = len(box) == 0 and LEAST_POINTS_OF_A_BOX * n_boxes <= len(points)
+    half_width = HALF_WIDTH if fold == 0 else 0.5 * width / bandwidth
     table = translation_table(order, half_width).reshape(-1)
     error = _relative_error(half_width) if find_far else _NO_T
     # One piece of memory: of two the allocator might return the second to the system each time.
