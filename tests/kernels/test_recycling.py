@@ -59,6 +59,20 @@ def test_sizes_that_differ_a_little_use_the_same_memory_and_others_do_not(clock)
     assert len(large) == 1 << 20
 
 
+def test_halves_and_wholes_that_take_turns_use_the_same_memory(clock):
+    recycled = Recycled(clock)
+    places = []
+    for n_bytes in (1 << 20, 1 << 19, 1 << 20, (1 << 19) - 4096):
+        step = [recycled.take(n_bytes) for _ in range(3)]
+        assert {len(array) for array in step} == {n_bytes}
+        places.append({address(array) for array in step})
+        del step
+    assert all(place == places[0] for place in places)
+    assert recycled.n_bytes == 3 << 20
+    small = recycled.take(1 << 17)  # of its own: an eighth would waste the rest
+    assert recycled.n_bytes == (2 << 20) + len(small)
+
+
 def test_batches_of_all_sizes_take_no_more_memory_than_the_largest(clock):
     recycled = Recycled(clock)
     rng, most = np.random.default_rng(0), 0
