@@ -310,6 +310,29 @@ def test_hidden_units_of_infinite_inputs_are_1_or_minus_1(widths, unit):
     np.testing.assert_allclose(out[[7, 21]], exact, rtol=0, atol=2 * unit.tolerance)
 
 
+@on({name: UNITS[name] for name in ("vectors", "vectors in bfloat16")})
+def test_rows_that_fill_up_a_block_add_nothing_to_gradients(unit):
+    # A row of zeros would overflow; these do not.
+    weights = [np.full((1, 1), w, "f") for w in (-1e30, 1e30, 1.0)]
+    biases = [np.full(1, b, "f") for b in (1e30, 0.0, 0.0)]
+    for n in (31, 32):
+        x, grad = np.ones((n, 1), "f"), np.ones((n, 1), "f")
+        kept = unit.kernels.kept_memory((1, 1, 1, 1), unit.parts, n)
+        packed = pack((1, 1, 1, 1), weights, biases, unit)
+        unit.kernels.forward(packed, as_rows(x, 1), ("relu",), kept)
+        found = unit.kernels.backward(
+            (1, 1, 1, 1),
+            network.addresses(*weights),
+            ("relu",),
+            as_rows(grad, 1),
+            kept,
+            None,
+            True,
+            unit.parts,
+        )
+        assert [float(g[0, 0]) for g in found.weights] == [0.0, 0.0, 0.0]
+
+
 @on_units
 def test_gradients_of_biases_are_sums_of_what_is_not_rounded(unit):
     widths, n = (4, 8, 3), 1000

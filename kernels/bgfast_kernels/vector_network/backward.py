@@ -93,7 +93,7 @@ def backward(
         added = memory.address(sums) + 4 * (i * count + k) * sums_of_network
         given = memory.address(grad) + 4 * k * n * stride
         source, n_out = to + table[last, GRADIENT] * COLUMN, table[last, N_OUT]
-        read_rows(given, stride, n, block, n_out, source, room)
+        read_rows(given, stride, n, block, n_out, False, source, room)
         sum_columns(source, n_out, added + 4 * table[last, BIAS])
         for layer in range(last, 0, -1):
             row, before = table[layer], table[layer - 1]

@@ -77,7 +77,7 @@ def backward(
         added = memory.address(sums) + 4 * (i * count + k) * sums_of_network
         given = memory.address(grad) + 4 * k * n * stride
         n_out = table[last, N_OUT]
-        read_rows(given, stride, n, block, n_out, columns, tiles)
+        read_rows(given, stride, n, block, n_out, False, columns, tiles)
         sum_columns(columns, n_out, added + 4 * table[last, BIAS])
         to_pairs(columns, n_out, pairs, to + table[last, GRADIENT] * HALF_COLUMN)
         for layer in range(last, 0, -1):

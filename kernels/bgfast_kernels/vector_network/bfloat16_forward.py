@@ -66,7 +66,7 @@ def forward(
         added = memory.address(offsets) + 4 * k * (len(offsets) // count)
         at = memory.address(kept) + block * kept_of_block * HALF_COLUMN
         n_in, n_out = table[0, N_IN], table[last, N_OUT]
-        read_rows(memory.address(x), stride, n, block, n_in, columns, tiles)
+        read_rows(memory.address(x), stride, n, block, n_in, True, columns, tiles)
         to_pairs(columns, n_in, pairs, at if keeps and k == 0 else 0)
         for layer in range(last):
             own = 0

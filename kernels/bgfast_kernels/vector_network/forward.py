@@ -77,7 +77,7 @@ def forward(
         at = memory.address(kept) + block * kept_of_block * COLUMN
         source = at if keeps else first
         if k == 0 or not keeps:
-            read_rows(memory.address(x), stride, n, block, table[0, N_IN], source, room)
+            read_rows(memory.address(x), stride, n, block, table[0, N_IN], True, source, room)
         for layer in range(last):
             target = second if source == first else first
             if keeps:

@@ -110,7 +110,14 @@ def sum_columns(columns: int, n_columns: int, sums: int) -> None:
 
 @jit
 def read_rows(
-    numbers: int, stride: int, n: int, block: int, n_columns: int, target: int, space: int
+    numbers: int,
+    stride: int,
+    n: int,
+    block: int,
+    n_columns: int,
+    repeat: bool,
+    target: int,
+    space: int,
 ) -> None:
     """Write the columns of a block of rows from ``target`` on.
 
@@ -119,7 +126,10 @@ def read_rows(
     numbers, stride, n
         Address of the first row, numbers from one row to the next, and how many there are.
     n_columns
-        How many are read; others that there is room for are zeros, and so are rows beyond the last.
+        How many are read; others that there is room for are zeros.
+    repeat
+        Whether rows beyond the last are copies of it, or zeros. Inputs are copies: zeros might be
+        too much for a network that the rows are not, and not a number times no gradient is not 0.
     space
         Address of memory for two tiles.
     """
@@ -127,9 +137,10 @@ def read_rows(
         for half in range(2):
             for r in range(16):
                 row = ROWS * block + 16 * half + r
-                memory.store(
-                    space + _VECTOR * r, rows_of(numbers, stride, n, row, 16 * t, n_columns)
-                )
+                if repeat:
+                    row = min(row, n - 1)
+                x = rows_of(numbers, stride, n, row, 16 * t, n_columns)
+                memory.store(space + _VECTOR * r, x)
             to = target + 16 * t * COLUMN + half * _VECTOR
             if n_columns > 16 * t + 8:
                 memory.transpose(space, to, COLUMN)
