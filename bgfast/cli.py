@@ -55,7 +55,7 @@ def run(
         folder = run_experiment(
             what, out=out, quick=quick, overrides=(*(overrides or ()), *extra), resume=resume
         )
-    Console().print(f"report: {folder.report}", highlight=False, soft_wrap=True)
+    Console().print(f"report: {folder.report}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -88,8 +88,8 @@ def sample(
         )
     console = Console()
     for sentence in sentences:
-        console.print(sentence, highlight=False, soft_wrap=True)
-    console.print(f"samples: {out}", highlight=False, soft_wrap=True)
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"samples: {out}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -104,7 +104,7 @@ def analyze(
 
     with _one_line_errors():
         run_folder = analyze_run(folder, device=device)
-    Console().print(f"report: {run_folder.report}", highlight=False, soft_wrap=True)
+    Console().print(f"report: {run_folder.report}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -166,7 +166,7 @@ def doctor() -> None:
     failed = False
     for check in checks():
         failed |= not check.ok
-        table.add_row(check.name, check.result if check.ok else f"[red]{check.result}[/red]")
+        table.add_row(check.name, Text(check.result, style="" if check.ok else "red"))
     Console().print(table)
     if failed:
         raise typer.Exit(1)
