@@ -400,5 +400,6 @@ def test_what_is_in_brackets_is_printed(tmp_path, monkeypatch):
     monkeypatch.setattr("bgfast.doctor.checks", lambda: [Check("CUDA", False, advice)])
     assert advice in CliRunner().invoke(app, ["doctor"]).output
     folder = RunFolder(tmp_path / "[bold]")
+    monkeypatch.setattr("bgfast.cli._use_threads", lambda _: None)  # of this process, for good
     monkeypatch.setattr("bgfast.experiments.runner.analyze_run", lambda *_, **__: folder)
     assert "[bold]" in CliRunner().invoke(app, ["analyze", str(folder.path)]).output
