@@ -28,7 +28,10 @@ from bgfast_kernels.network.recycling import (
     of_gradients,
 )
 from bgfast_kernels.network.weight_gradients import sum_blocks
-from bgfast_kernels.vector_network.kernels import kernels
+from bgfast_kernels.vector_network.backward import backward as whole_backward
+from bgfast_kernels.vector_network.bfloat16_backward import backward as rounded_backward
+from bgfast_kernels.vector_network.bfloat16_forward import forward as rounded_forward
+from bgfast_kernels.vector_network.forward import forward as whole_forward
 from bgfast_kernels.vector_network.layout import (
     COLUMN,
     N_IN,
@@ -43,6 +46,7 @@ from bgfast_kernels.vector_network.layout import (
     panels,
     squares,
 )
+from bgfast_kernels.vector_network.packing import pack_backward, pack_forward
 from bgfast_kernels.vector_network.weight_gradients import weight_gradients
 
 __all__ = [
@@ -69,6 +73,8 @@ _LEAST_PRODUCTS = 2**21  # products of numbers worth a thread
 _LEAST_PANELS = 8
 _SPARE_COLUMNS = SQUARE - 1  # that squares may read behind the last one
 _LEAST_LLVM = 16  # before, the rounding instruction returned integers
+_FORWARD = {WHOLE: whole_forward, ROUNDED: rounded_forward}
+_BACKWARD = {WHOLE: whole_backward, ROUNDED: rounded_backward}
 _NO_NUMBERS = np.empty(0, np.float32)
 _NO_BYTES = np.empty(0, np.uint8)
 
@@ -108,9 +114,9 @@ def pack(
     packed, biases = memory_for(4 * count * where.forward, count * where.biases, passing)
     columns = panels(widths, count, N_OUT)
     parallel_rows(
-        kernels(parts).pack_forward,
+        pack_forward,
         len(columns),
-        *(columns, parameters, where.table, packed, biases),
+        *(columns, parameters, where.table, parts, packed, biases),
         min_rows=_LEAST_PANELS,
     )
     return Packed(widths, count, parts, packed, biases)
@@ -151,7 +157,7 @@ def forward(
     check(count, activations, kept, _kept_bytes(where, x.n, count), x.n)
     out = np.empty((count, x.n, packed.widths[-1]), np.float32)
     parallel_rows(
-        kernels(packed.parts).forward,
+        _FORWARD[packed.parts],
         n_blocks(x.n),
         *(x.numbers, x.stride, x.n, packed.weights, packed.biases),
         *(where.table, where.widest, kinds(activations), out.reshape(-1)),
@@ -200,14 +206,13 @@ def backward(
         If ``activations`` are not as many as networks, or ``kept`` is too small.
     """
     where, count = layout(widths, parts), len(parameters)
-    kernel = kernels(parts)
     check(count, activations, kept, _kept_bytes(where, grad.n, count), grad.n)
     packed = _lasting.take("backward", 4 * count * where.backward)
     columns = panels(widths, count, N_IN)
     parallel_rows(
-        kernel.pack_backward,
+        pack_backward,
         len(columns),
-        *(columns, parameters, where.table, packed),
+        *(columns, parameters, where.table, parts, packed),
         min_rows=_LEAST_PANELS,
     )
     blocks = n_blocks(grad.n)
@@ -227,7 +232,7 @@ def backward(
     for origin in range(0, blocks, at_once):
         n = min(at_once, blocks - origin)
         parallel_rows(
-            kernel.backward,
+            _BACKWARD[parts],
             n,
             *(origin, grad.numbers, grad.stride, grad.n, packed),
             *(where.table, where.widest, kinds(activations), *activities, *results),

@@ -9,7 +9,14 @@ from bgfast_kernels.compiling import jit
 from bgfast_kernels.network import halves, memory
 from bgfast_kernels.network.activation import derivative
 from bgfast_kernels.vector_network import products
-from bgfast_kernels.vector_network.bfloat16_packing import to_pairs
+from bgfast_kernels.vector_network.columns import (
+    Bytes,
+    Single,
+    read_rows,
+    sum_columns,
+    to_pairs,
+    write_rows,
+)
 from bgfast_kernels.vector_network.layout import (
     BACKWARD,
     BIAS,
@@ -22,7 +29,6 @@ from bgfast_kernels.vector_network.layout import (
     PANEL,
     TOGETHER,
 )
-from bgfast_kernels.vector_network.packing import Bytes, Single, read_rows, sum_columns, write_rows
 
 _VECTOR = 64
 

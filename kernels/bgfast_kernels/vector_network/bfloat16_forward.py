@@ -9,7 +9,14 @@ from bgfast_kernels.compiling import jit
 from bgfast_kernels.network import memory
 from bgfast_kernels.network.activation import activated
 from bgfast_kernels.vector_network import products
-from bgfast_kernels.vector_network.bfloat16_packing import from_pairs, to_pairs
+from bgfast_kernels.vector_network.columns import (
+    Bytes,
+    Single,
+    from_pairs,
+    read_rows,
+    to_pairs,
+    write_rows,
+)
 from bgfast_kernels.vector_network.forward import NO_ACTIVATION, whole_layer
 from bgfast_kernels.vector_network.layout import (
     BIAS,
@@ -23,7 +30,6 @@ from bgfast_kernels.vector_network.layout import (
     ROUNDED,
     TOGETHER,
 )
-from bgfast_kernels.vector_network.packing import Bytes, Single, read_rows, write_rows
 
 _VECTOR = 64
 

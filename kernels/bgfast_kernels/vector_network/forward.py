@@ -9,6 +9,7 @@ from bgfast_kernels.compiling import jit
 from bgfast_kernels.network import memory
 from bgfast_kernels.network.activation import activated
 from bgfast_kernels.vector_network import products
+from bgfast_kernels.vector_network.columns import Bytes, Single, read_rows, write_rows
 from bgfast_kernels.vector_network.layout import (
     BIAS,
     COLUMN,
@@ -19,7 +20,6 @@ from bgfast_kernels.vector_network.layout import (
     PANEL,
     TOGETHER,
 )
-from bgfast_kernels.vector_network.packing import Bytes, Single, read_rows, write_rows
 
 _FLOAT32 = 3  # parts of a number whose digits are all of a float32's
 _VECTOR = 64

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from bgfast_kernels.compiling import jit
 from bgfast_kernels.network import memory
 from bgfast_kernels.vector_network import products
+from bgfast_kernels.vector_network.columns import Bytes, Single
 from bgfast_kernels.vector_network.layout import (
     GRADIENT,
     HALF_COLUMN,
@@ -17,7 +18,6 @@ from bgfast_kernels.vector_network.layout import (
     SQUARE,
     WEIGHT,
 )
-from bgfast_kernels.vector_network.packing import Bytes, Single
 
 _VECTOR = 64
 
