@@ -10,14 +10,10 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from bgfast.cli import app
-from bgfast.doctor import Check
 from bgfast.energies import ParticleDimer
 from bgfast.experiments.data import StateData
 from bgfast.experiments.dimer_anneal import DimerLabelling
-from bgfast.experiments.folder import RunFolder
 from bgfast.experiments.progress import Reporter
 from bgfast.experiments.runner import analyze_run, run_experiment, sample_run
 from bgfast.training.checkpoint import load_checkpoint
@@ -393,13 +389,3 @@ def test_doctor_and_systems_answer(tmp_path):
     assert "agree with the torch reference" in found
     assert "agrees with float64" in found
     assert "double-well-paper" in bgfast("systems", cwd=tmp_path).stdout
-
-
-def test_what_is_in_brackets_is_printed(tmp_path, monkeypatch):
-    advice = "pip install 'bgfast[cuda13]'"
-    monkeypatch.setattr("bgfast.doctor.checks", lambda: [Check("CUDA", False, advice)])
-    assert advice in CliRunner().invoke(app, ["doctor"]).output
-    folder = RunFolder(tmp_path / "[bold]")
-    monkeypatch.setattr("bgfast.cli._use_threads", lambda _: None)  # of this process, for good
-    monkeypatch.setattr("bgfast.experiments.runner.analyze_run", lambda *_, **__: folder)
-    assert "[bold]" in CliRunner().invoke(app, ["analyze", str(folder.path)]).output

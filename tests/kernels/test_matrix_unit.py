@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 def test_networks_on_a_matrix_unit_in_software_pass_their_tests(tmp_path):
     tests = [
         "tests/kernels/test_network.py",
+        "tests/kernels/test_network_memory.py",
         "tests/flows/test_dense_tiles.py",
         "tests/flows/test_coupling_tiles.py",
     ]

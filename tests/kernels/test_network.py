@@ -1,102 +1,23 @@
 """The dense network on both units against float64, for ragged sizes and all precisions."""
 
-import ctypes
-import mmap
-from itertools import pairwise
-from types import ModuleType
-from typing import NamedTuple
-
 import numpy as np
 import pytest
 from bgfast_kernels import cpu, network, vector_network
 
-MATRIX = pytest.mark.skipif(not network.is_supported(), reason="no matrix unit here")
-VECTOR = pytest.mark.skipif(not vector_network.is_supported(), reason="no AVX-512 here")
-PAIRS = pytest.mark.skipif(
-    not vector_network.is_supported(vector_network.ROUNDED), reason="no bfloat16 in AVX-512 here"
+from tests.network_cases import (
+    UNITS,
+    VECTOR,
+    WHOLE,
+    WIDTHS,
+    as_rows,
+    bfloat16,
+    make,
+    on,
+    on_rounding_units,
+    on_units,
+    pack,
+    run,
 )
-
-# Fewest and most columns of tiles and groups, one more and one less; one hidden layer and several.
-WIDTHS = [(1, 1, 1), (16, 32, 16), (17, 33, 15, 31, 48), (38, 200, 200, 38), (41, 75, 10, 150)]
-ROUNDED = 2.0**-8
-
-
-class Unit(NamedTuple):
-    """Where products are made of which numbers, and how far results may be from float64."""
-
-    kernels: ModuleType
-    parts: int
-    tolerance: float
-
-    @property
-    def rounds(self):
-        return self.parts == 1
-
-
-HALVES = Unit(vector_network, vector_network.ROUNDED, 8 * ROUNDED)
-WHOLE = Unit(vector_network, vector_network.WHOLE, 2e-6)
-UNITS = {
-    "bfloat16": (Unit(network, 1, 8 * ROUNDED), MATRIX),
-    "high": (Unit(network, 2, 8 * ROUNDED**2), MATRIX),
-    "full": (Unit(network, 3, 64 * ROUNDED**3), MATRIX),
-    "vectors": (WHOLE, VECTOR),
-    "vectors in bfloat16": (HALVES, PAIRS),
-}
-
-
-def on(units):
-    return pytest.mark.parametrize(
-        "unit", [pytest.param(unit, id=name, marks=mark) for name, (unit, mark) in units.items()]
-    )
-
-
-on_units = on(UNITS)
-on_rounding_units = on({name: pair for name, pair in UNITS.items() if pair[0].rounds})
-
-
-def make(widths, n, seed=0):
-    rng = np.random.default_rng(seed)
-    weights = [(rng.normal(size=(b, a)) / a**0.5).astype("f") for a, b in pairwise(widths)]
-    biases = [(0.3 * rng.normal(size=b)).astype("f") for b in widths[1:]]
-    return weights, biases, rows(rng, n, widths)
-
-
-def rows(rng, n, widths):
-    """Return inputs and gradients of outputs that lie in wider rows."""
-    return [rng.normal(size=(n, width + 3)).astype("f") for width in (widths[0], widths[-1])]
-
-
-def as_rows(array, width):
-    return network.Rows(
-        array.reshape(-1)[: array.size - array.shape[1] + width], array.shape[1], len(array)
-    )
-
-
-def pack(widths, weights, biases, unit):
-    return unit.kernels.pack(widths, network.addresses(*weights, *biases), unit.parts)
-
-
-def run(widths, n, unit, activation, seed=0):
-    """Return the result and all gradients."""
-    weights, biases, (x, grad) = make(widths, n, seed)
-    kept = unit.kernels.kept_memory(widths, unit.parts, n)
-    packed = pack(widths, weights, biases, unit)
-    (out,) = unit.kernels.forward(packed, as_rows(x, widths[0]), (activation,), kept)
-    (again,) = unit.kernels.forward(packed, as_rows(x, widths[0]), (activation,))
-    assert np.array_equal(out, again)
-    grad_x = np.full((n, widths[0] + 2), np.nan, "f")
-    found = unit.kernels.backward(
-        widths,
-        network.addresses(*weights),
-        (activation,),
-        as_rows(grad, widths[-1]),
-        kept,
-        as_rows(grad_x, widths[0]),
-        True,
-        unit.parts,
-    )
-    assert np.isnan(grad_x[:, widths[0] :]).all()
-    return [out, grad_x[:, : widths[0]], *found.weights, *found.biases]
 
 
 def expected(widths, n, activation, seed=0):
@@ -185,11 +106,6 @@ def test_tanh_is_good_over_its_whole_range(unit):
     assert np.all(np.abs(out) <= 1)
 
 
-def bfloat16(x):
-    bits = x.view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32)
-
-
 @on_units
 @pytest.mark.parametrize("widths", [(17, 33, 31, 20), (5, 9, 3)], ids=str)
 @pytest.mark.parametrize("n", [16, 1100])
@@ -246,24 +162,6 @@ def test_bits_depend_neither_on_threads_nor_on_other_rows(activation, unit):
     part = as_rows(np.ascontiguousarray(x[77:90]), widths[0])
     (some,) = unit.kernels.forward(packed, part, (activation,))
     assert np.array_equal(some, results[0][0][77:90])
-
-
-@on_units
-@pytest.mark.parametrize("widths", WIDTHS, ids=str)
-def test_what_is_left_in_memory_changes_nothing(widths, unit, monkeypatch):
-    expected = run(widths, 70, unit, "tanh")
-
-    def used(*where):
-        memory = network.memory.scratch(where[-1])
-        memory[:] = 0xFF  # NaN, in float32 as in bfloat16
-        return memory
-
-    monkeypatch.setattr(network.packed._lasting, "take", used)
-    monkeypatch.setattr(unit.kernels._lasting, "take", used)
-    for memory in (network.recycling.of_activations, network.recycling.of_gradients):
-        monkeypatch.setattr(memory, "take", used)
-    for a, b in zip(run(widths, 70, unit, "tanh"), expected, strict=True):
-        assert np.array_equal(a, b)
 
 
 @VECTOR
@@ -356,60 +254,8 @@ def test_gradients_of_biases_are_sums_of_what_is_not_rounded(unit):
 
 
 @on_units
-@pytest.mark.parametrize("widths", [*WIDTHS, (5, 16, 8)], ids=str)
-def test_kernels_stay_within_the_memory_they_are_given(widths, unit, monkeypatch):
-    expected = run(widths, 70, unit, "tanh")
-    monkeypatch.setattr(unit.kernels._lasting, "take", lambda _, n_bytes: guarded(n_bytes))
-    for memory in (network.recycling.of_activations, network.recycling.of_gradients):
-        monkeypatch.setattr(memory, "take", guarded)
-    for a, b in zip(run(widths, 70, unit, "tanh"), expected, strict=True):
-        assert np.array_equal(a, b)
-
-
-def guarded(n_bytes):
-    """Return memory with a page behind it that must not be touched."""
-    page = mmap.PAGESIZE
-    size = -(-n_bytes // page) * page
-    pages = mmap.mmap(-1, size + page)
-    whole = np.frombuffer(pages, np.uint8)
-    forbidden = ctypes.c_void_p(whole.ctypes.data + size)
-    assert ctypes.CDLL(None).mprotect(forbidden, page, 0) == 0
-    start = (size - n_bytes) // 64 * 64  # it begins at a cache line
-    return whole[start : start + n_bytes]
-
-
-@on_units
-def test_what_does_not_fit_the_networks_is_refused(unit):
-    widths, kernels = (5, 16, 3), unit.kernels
-    weights, biases, (x, grad) = make(widths, 40)
-    parameters = network.addresses(*weights, *biases)
-    packed, given = pack(widths, weights, biases, unit), as_rows(x, widths[0])
-    with pytest.raises(ValueError, match="activations must be one for each of 1 networks"):
-        kernels.forward(packed, given, ("tanh", "relu"))
-    little = kernels.kept_memory(widths, unit.parts, 32)[:-32]
-    with pytest.raises(ValueError, match="kept must be kept_memory for 40 rows of 1 networks"):
-        kernels.forward(packed, given, ("tanh",), little)
-    if kernels is vector_network:
-        with pytest.raises(ValueError, match="parts must be 0 .* or 1 .*, got 2"):
-            kernels.kept_memory(widths, 2, 40)
-    grads = as_rows(grad, widths[-1])
-    with pytest.raises(ValueError, match="kept must be"):
-        kernels.backward(widths, parameters, ("tanh",), grads, little, None, True, unit.parts)
-
-
-@on_units
 def test_no_rows_have_gradients_that_are_zero(unit):
     out, grad_x, *of_parameters = run((38, 20, 7), 0, unit, "tanh")
     assert out.shape == (0, 7)
     assert grad_x.shape == (0, 38)
     assert not any(gradient.any() for gradient in of_parameters)
-
-
-@MATRIX
-def test_memory_amid_a_cache_line_is_refused():
-    widths = (5, 16, 3)
-    weights, biases, (x, _) = make(widths, 40)
-    kept = network.kept_memory(widths, 1, 41)
-    packed = pack(widths, weights, biases, UNITS["bfloat16"][0])
-    with pytest.raises(ValueError, match="kept must begin at a cache line"):
-        network.forward(packed, as_rows(x, widths[0]), ("tanh",), kept[8:])
