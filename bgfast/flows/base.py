@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from bgfast.flows.coupling_block import Block
+from bgfast.flows.coupling_chain import Link, run
 from bgfast.flows.execution import packed_networks, recomputed_rows
+from bgfast.ops.backend import kernels_serve
+
+_Transform = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 # Without autograd, rows are worked through in pieces whose activations stay in a core's cache.
 _ROWS_PER_THREAD = 2048
@@ -70,6 +76,13 @@ class Flow(nn.Module, ABC):
     @abstractmethod
     def _inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``x[n, dim]`` to ``z[n, dim]`` and ``log|det dz/dx|[n]``."""
+
+    def _link(self, value: Tensor) -> Link | None:
+        """Return what kernels may run in place of the flow, with others, for rows like ``value``.
+
+        ``None`` if there is no such thing; only asked where kernels serve.
+        """
+        return None
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -165,21 +178,41 @@ class Sequential(Flow):
         return {**self._config, "dtype": str(self.dtype).removeprefix("torch.")}
 
     def _forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        logdet = z.new_zeros(z.shape[0])
-        for flow in self._flows():
-            z, step = flow._forward(z)
-            logdet = logdet + step
-        return z, logdet
+        return self._through(z, inverse=False)
 
     def _inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        logdet = x.new_zeros(x.shape[0])
-        for flow in reversed(self._flows()):
-            x, step = flow._inverse(x)
+        return self._through(x, inverse=True)
+
+    def _through(self, value: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
+        flows = self._flows()[::-1] if inverse else self._flows()
+        transforms: list[_Transform] = [
+            flow._inverse if inverse else flow._forward for flow in flows
+        ]
+        if kernels_serve(value):
+            transforms = _together(flows, transforms, value, inverse=inverse)
+        logdet = value.new_zeros(value.shape[0])
+        for transform in transforms:
+            value, step = transform(value)
             logdet = logdet + step
-        return x, logdet
+        return value, logdet
 
     def _flows(self) -> list[Flow]:
         return [cast(Flow, flow) for flow in self.flows]
+
+
+def _together(
+    flows: list[Flow], transforms: list[_Transform], value: Tensor, *, inverse: bool
+) -> list[_Transform]:
+    """Return the transforms, but one for several flows that kernels run together."""
+    found: list[_Transform] = []
+    members = [(flow._link(value), each) for flow, each in zip(flows, transforms, strict=True)]
+    for _, group in itertools.groupby(members, lambda member: member[0] is None):
+        links, apart = zip(*group, strict=True)
+        if any(isinstance(link, Block) for link in links):
+            found.append(functools.partial(run, links=links, inverse=inverse))
+        else:
+            found.extend(apart)
+    return found
 
 
 class Inverse(Flow):

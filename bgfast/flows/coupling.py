@@ -21,12 +21,12 @@ from torch import Tensor
 
 from bgfast.flows.base import Flow
 from bgfast.flows.conditioner import Conditioner
-from bgfast.flows.coupling_block import tiled_block
-from bgfast.flows.coupling_tiles import couple
+from bgfast.flows.coupling_block import Block, tiled_block
+from bgfast.flows.coupling_chain import run
 from bgfast.flows.execution import Precision
 from bgfast.flows.registry import LayerSettings, register
 from bgfast.ops import affine_coupling
-from bgfast.ops.backend import eager_cpu, requested_backend
+from bgfast.ops.backend import kernels_serve
 from bgfast.ops.coupling import affine_coupling_
 
 # Initial weights of T's output layer, relative to Glorot's: a new flow is close to the identity.
@@ -197,14 +197,19 @@ class RealNVP(_CouplingBlock):
         z1, logdet_1 = affine_inverse(x1, self.scale_1(z2), self.shift_1(z2))
         return torch.cat((z1, z2), -1), logdet_1 + logdet_2
 
+    def _link(self, value: Tensor) -> Block | None:
+        return self._block(value) if type(self) is RealNVP else None
+
+    def _block(self, value: Tensor) -> Block | None:
+        networks = self.scale_1, self.shift_1, self.scale_2, self.shift_2
+        return tiled_block(value, self.n_first, networks)
+
     def _fast(self, value: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor] | None:
         """Both steps at once, if there is a way."""
-        if not (eager_cpu(value) and requested_backend() in (None, "numba")):
+        if not kernels_serve(value):
             return None
-        networks = self.scale_1, self.shift_1, self.scale_2, self.shift_2
-        block = tiled_block(value, self.n_first, networks)
-        if block is not None:
-            return couple(value, block, inverse=inverse)
+        if (block := self._block(value)) is not None:
+            return run(value, [block], inverse=inverse)
         return None if torch.is_grad_enabled() else self._in_place(value, inverse=inverse)
 
     def _in_place(self, value: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:

@@ -37,6 +37,11 @@ class Block(NamedTuple):
     n_layers: int
     parameters: Sequence[Tensor]
 
+    @property
+    def n_parameters(self) -> int:
+        """How many parameters there are."""
+        return 8 * self.n_layers
+
     def halves(self, dim: int) -> tuple[slice, slice]:
         """Return the columns of both halves."""
         return slice(0, self.n_first), slice(self.n_first, dim)

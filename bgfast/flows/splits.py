@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bgfast.flows.base import Flow
+from bgfast.flows.coupling_chain import Reordering
 
 SPLITS = ("even-odd", "particle")
 
@@ -46,6 +47,9 @@ class Permutation(Flow):
 
     def _inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x.index_select(-1, self.inverse_index), x.new_zeros(x.shape[0])
+
+    def _link(self, value: Tensor) -> Reordering | None:
+        return Reordering(self.index, self.inverse_index) if type(self) is Permutation else None
 
 
 @dataclass(frozen=True)

@@ -146,6 +146,11 @@ def eager_cpu(x: torch.Tensor) -> bool:
     )
 
 
+def kernels_serve(x: torch.Tensor) -> bool:
+    """Return whether ``x`` is such a tensor, and nobody asked for another backend than numba."""
+    return eager_cpu(x) and requested_backend() in (None, "numba")
+
+
 def _known(backend: str, source: str) -> str:
     if backend not in BACKENDS:
         raise ValueError(f"{source} must be one of {', '.join(BACKENDS)}, got {backend!r}")

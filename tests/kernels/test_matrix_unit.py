@@ -23,7 +23,8 @@ def test_networks_on_a_matrix_unit_in_software_pass_their_tests(tmp_path):
         "tests/kernels/test_network.py",
         "tests/kernels/test_network_memory.py",
         "tests/flows/test_dense_tiles.py",
-        "tests/flows/test_coupling_tiles.py",
+        "tests/flows/test_coupling_block.py",
+        "tests/flows/test_coupling_chain.py",
     ]
     options = ["-p", "tests.matrix_unit.plugin", "-p", "no:xdist", "-o", "addopts=", "-q"]
     command = [sys.executable, "-m", "pytest", *options, "-k", "not vectors", *tests]

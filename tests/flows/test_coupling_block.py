@@ -80,7 +80,7 @@ def test_a_block_is_its_parts_in_value_and_all_gradients(n_first, options, preci
     value.requires_grad_()
     inputs = [value, *block.parameters()]
     ours, parts = run(block, value, inverse), in_parts(block, value, inverse)
-    assert "Coupling" in type(ours[0].grad_fn).__name__
+    assert "Chain" in type(ours[0].grad_fn).__name__
     assert torch.equal(ours[0], parts[0])
     assert close(ours[1], parts[1])
     grads = [torch.autograd.grad(out, inputs, weights_of(*out)) for out in (ours, parts)]
@@ -244,12 +244,12 @@ def test_a_value_changed_before_the_backward_pass_is_noticed():
 @PRECISIONS
 def test_parts_serve_where_the_unit_does_not(precision):
     block, value = make(precision, activation="silu", hidden=(8,))
-    assert "Coupling" not in type(run(block, value, inverse=False)[0].grad_fn).__name__
+    assert "Chain" not in type(run(block, value, inverse=False)[0].grad_fn).__name__
     block, value = make(precision, hidden=())
-    assert "Coupling" not in type(run(block, value, inverse=False)[0].grad_fn).__name__
+    assert "Chain" not in type(run(block, value, inverse=False)[0].grad_fn).__name__
     block, value = make(BEST)
     few = run(block, value[:3], inverse=False)
-    assert "Coupling" not in type(few[0].grad_fn).__name__
+    assert "Chain" not in type(few[0].grad_fn).__name__
 
 
 @PRECISIONS

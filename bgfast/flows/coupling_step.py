@@ -1,0 +1,184 @@
+"""One step of a RealNVP block and its gradients, by the kernels.
+
+The two networks of a step share their inputs and run in one kernel, and the coupling arithmetic
+takes what they return where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from bgfast_kernels import network
+from bgfast_kernels.coupling import affine
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bgfast.flows.coupling_block import Block
+from bgfast.flows.dense_tiles import addresses, parts, unit, widths
+
+Single = NDArray[np.float32]
+
+
+class Step(NamedTuple):
+    """A step.
+
+    Parameters
+    ----------
+    block
+        Whose.
+    half
+        Which half changes, 0 or 1.
+    inverse
+        From configuration to latent.
+    """
+
+    block: Block
+    half: int
+    inverse: bool
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the block's other half has not changed before."""
+        return self.half == order(self.inverse)[0]
+
+
+def order(inverse: bool) -> tuple[int, int]:
+    """Return which half of a block is changed first, and which then."""
+    return (1, 0) if inverse else (0, 1)
+
+
+def forward(
+    step: Step,
+    packed: network.Packed,
+    source: Tensor,
+    target: Tensor,
+    logdet: Tensor,
+    kept: NDArray[np.uint8] | None = None,
+) -> Single:
+    """Change one half.
+
+    Parameters
+    ----------
+    step
+        The step.
+    packed
+        Its networks.
+    source
+        What the block was given, contiguous float32 rows ``[n, dim]``.
+    target
+        Where the half goes and the other one is, once that has changed; may be ``source``.
+    logdet
+        To which the log-determinants are added, ``[n]``.
+    kept
+        Memory for what :func:`backward` needs, if that is to come.
+
+    Returns
+    -------
+    out[2, n, m]
+        What the networks gave.
+    """
+    halves = step.block.halves(source.shape[1])
+    here, other = halves[step.half], halves[1 - step.half]
+    inputs = _inputs(source if step.is_first else target, other)
+    out: Single = unit().forward(packed, inputs, step.block.activations, kept)
+    affine.affine_coupling(
+        _shape(out),
+        _columns(source, here),
+        *_rows_of_each(out),
+        _columns(target, here),
+        (logdet.data_ptr(), 1),
+        step.inverse,
+        more=True,
+    )
+    return out
+
+
+def backward(
+    step: Step,
+    source: Tensor,
+    kept: NDArray[np.uint8],
+    out: Single,
+    grad: Tensor,
+    grad_logdet: Tensor,
+    needed: Sequence[bool],
+    passes_on: bool,
+) -> Iterator[Tensor | None]:
+    """Return the gradients of the step's parameters, in their order, that are needed.
+
+    Parameters
+    ----------
+    step
+        The step.
+    source, kept, out
+        As in the forward pass, and what it kept and returned.
+    grad
+        Gradient with respect to the rows after the step, contiguous; changed to that before it.
+    grad_logdet
+        Gradient with respect to the log-determinants, ``[n]``.
+    needed
+        Which gradients of parameters are.
+    passes_on
+        Whether that of the other half is: else it stays what it is with respect to the result.
+    """
+    halves = step.block.halves(source.shape[1])
+    here, other = halves[step.half], halves[1 - step.half]
+    of_results = np.empty_like(out)
+    affine.affine_coupling_grad(
+        _shape(out),
+        _columns(source, here),
+        *_rows_of_each(out),
+        _columns(grad, here),
+        (grad_logdet.data_ptr(), grad_logdet.stride(0)),
+        _columns(grad, here),
+        *_rows_of_each(of_results),
+        step.inverse,
+    )
+    networks = [[t.contiguous() for t in of_one] for of_one in step.block.networks(step.half)]
+    gradients = unit().backward(
+        widths(networks[0]),
+        addresses(networks),
+        step.block.activations,
+        network.Rows(of_results.reshape(-1), out.shape[2], len(source)),
+        kept,
+        _inputs(grad, other) if passes_on else None,
+        any(needed),
+        parts(step.block.precision),
+        more=True,
+    )
+    return _in_order(gradients, step.block.n_layers, needed)
+
+
+def _in_order(
+    gradients: network.Gradients, n_layers: int, needed: Sequence[bool]
+) -> Iterator[Tensor | None]:
+    """Yield them as parameters come, network by network, those that are needed."""
+    if not any(needed):
+        yield from [None] * len(needed)
+        return
+    needs = iter(needed)
+    for start in (0, n_layers):
+        for arrays in (gradients.weights, gradients.biases):
+            for array in arrays[start : start + n_layers]:
+                yield torch.from_numpy(array) if next(needs) else None
+
+
+def _shape(out: Single) -> affine.Shape:
+    return affine.Shape(out.shape[1], out.shape[2], affine.FLOAT32)
+
+
+def _columns(rows: Tensor, columns: slice) -> affine.Rows:
+    """Return where columns of ``rows[n, dim]`` lie: they have to stay alive as long."""
+    return rows.data_ptr() + 4 * columns.start, rows.stride(0)
+
+
+def _inputs(rows: Tensor, columns: slice) -> network.Rows:
+    """Return columns of contiguous rows."""
+    return network.Rows(rows.numpy().reshape(-1)[columns.start :], rows.shape[1], len(rows))
+
+
+def _rows_of_each(arrays: Single) -> tuple[affine.Rows, affine.Rows]:
+    first, width = arrays.ctypes.data, arrays.shape[2]
+    return (first, width), (first + arrays.nbytes // 2, width)

@@ -1,0 +1,160 @@
+"""Blocks and permutations that kernels run together: what they give one by one."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from bgfast_kernels import vector_network
+
+from bgfast.flows import Permutation, RealNVP, Sequential, architecture
+from bgfast.flows.dense_tiles import _LEAST_ROWS as LEAST
+from bgfast.flows.dense_tiles import tiles_pay
+from bgfast.flows.execution import recompute_activations
+from bgfast.ops.backend import use_backend
+
+N, DIM = 130, 12
+DIRECTIONS = pytest.mark.parametrize("inverse", [False, True], ids=["forward", "inverse"])
+FLOWS = {
+    "even-odd": lambda: architecture("R3", DIM, (40, 33)),
+    "particle": lambda: architecture("R3", DIM, (40, 33), split="particle", n_dim=2),
+    "scaled between": lambda: architecture("R2SR2", DIM, (40, 33), split="particle", n_dim=2),
+    "one too small": lambda: Sequential(RealNVP(DIM, (40,)), RealNVP(DIM, ()), RealNVP(DIM, (40,))),
+    "permutations alone": lambda: Sequential(*(Permutation(torch.randperm(DIM)) for _ in range(2))),
+}
+
+
+@pytest.fixture(autouse=True)
+def no_block_is_too_small(monkeypatch):
+    monkeypatch.setattr("bgfast.flows.dense_tiles._LEAST_ROWS", dict.fromkeys(LEAST, 30))
+    monkeypatch.setattr("bgfast.flows.dense_tiles._LEAST_WIDTH", 1)
+
+
+@pytest.fixture(params=FLOWS)
+def flow(request):
+    generator = torch.Generator().manual_seed(2)
+    made = FLOWS[request.param]()
+    with torch.no_grad():
+        for p in made.parameters():
+            p.add_(0.2 * torch.randn(p.shape, generator=generator))
+    return made
+
+
+@pytest.fixture
+def value():
+    return torch.randn(N, DIM, generator=torch.Generator().manual_seed(3))
+
+
+def run(flow, value, inverse):
+    return flow.inverse(value) if inverse else flow.forward(value)
+
+
+def one_by_one(flow, value, inverse):
+    logdet = 0
+    for layer in reversed(flow.flows) if inverse else flow.flows:
+        value, step = run(layer, value, inverse)
+        logdet = logdet + step
+    return value, logdet
+
+
+def gradients(flow, value, inverse, function, wanted):
+    y, logdet = function(flow, value, inverse)
+    loss = (y * torch.linspace(-1, 1, y.numel()).reshape(y.shape)).sum() + (logdet**2).sum()
+    return torch.autograd.grad(loss, wanted)
+
+
+def close(a, b, tolerance=1e-5):
+    return bool((a - b).norm() <= tolerance * b.norm() + 1e-30)
+
+
+@DIRECTIONS
+def test_values_are_those_of_the_layers_one_by_one(flow, value, inverse):
+    for given in (value, value.T.contiguous().T, torch._neg_view(-value)):
+        before = given.clone()
+        for has_gradients in (False, True):
+            with torch.set_grad_enabled(has_gradients):
+                together, apart = (f(flow, given, inverse) for f in (run, one_by_one))
+            assert torch.equal(together[0], apart[0])
+            assert close(together[1].detach(), apart[1].detach())
+        assert torch.equal(given, before)
+
+
+@DIRECTIONS
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_gradients_are_those_of_the_layers_one_by_one(flow, value, inverse, recomputed):
+    wanted = [value.requires_grad_(), *flow.parameters()]
+    apart = gradients(flow, value, inverse, one_by_one, wanted)
+    with recompute_activations(50) if recomputed else nullcontext():
+        together = gradients(flow, value, inverse, run, wanted)
+    tolerance = 1e-4 if recomputed else 1e-5  # sums over rows in another order
+    assert all(close(a, b, tolerance) for a, b in zip(together, apart, strict=True))
+
+
+@DIRECTIONS
+@pytest.mark.parametrize("name", ["even-odd", "particle"])
+@pytest.mark.parametrize("first_trained", [1, 7, 12])
+def test_gradients_of_some_parameters_are_those_of_all(name, inverse, first_trained, value):
+    flow = FLOWS[name]()
+    parameters = list(flow.parameters())
+    complete = gradients(flow, value, inverse, run, parameters)
+    for trained in (slice(first_trained, None), slice(None, first_trained)):
+        flow.requires_grad_(False)
+        for p in parameters[trained]:
+            p.requires_grad_()
+        some = gradients(flow, value, inverse, run, parameters[trained])
+        assert all(torch.equal(a, b) for a, b in zip(some, complete[trained], strict=True))
+
+
+def test_second_derivatives_are_those_of_the_layers(value):
+    flow = FLOWS["particle"]()
+    wanted = list(flow.parameters())
+    found = []
+    for function in (run, one_by_one):
+        y, logdet = function(flow, value, False)
+        first = torch.autograd.grad(y.square().sum() + logdet.sum(), wanted, create_graph=True)
+        found.append(torch.autograd.grad(sum(g.square().sum() for g in first), wanted))
+    assert all(close(a, b, 1e-4) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.skipif(not vector_network.is_supported(), reason="no AVX-512 here")
+def test_as_many_as_kernels_serve_are_one_node(value):
+    def nodes(flow):
+        y, _ = flow.forward(value.requires_grad_())
+        names, node = [], y.grad_fn
+        while node is not None:
+            names.append(type(node).__name__)
+            node = node.next_functions[0][0] if node.next_functions else None
+        return names
+
+    assert tiles_pay("full", N, [torch.ones(40, 6), torch.ones(6, 40)])
+    assert [name for name in nodes(FLOWS["particle"]()) if "Chain" in name] == ["_ChainBackward"]
+    assert sum("Chain" in name for name in nodes(FLOWS["scaled between"]())) == 2
+    assert not any("Chain" in name for name in nodes(FLOWS["permutations alone"]()))
+    with use_backend("torch"):
+        assert not any("Chain" in name for name in nodes(FLOWS["particle"]()))
+
+
+def test_a_subclass_does_what_it_does(value):
+    class Doubling(RealNVP):
+        def _forward(self, z):
+            x, logdet = super()._forward(z)
+            return 2 * x, logdet
+
+    class Nothing(Permutation):
+        def _forward(self, z):
+            return z, z.new_zeros(len(z))
+
+    generator = torch.Generator().manual_seed(4)
+    layers = (Doubling(DIM, (40,)), RealNVP(DIM, (40,)), Nothing(torch.arange(DIM).flip(0)))
+    flow = Sequential(*layers)
+    with torch.no_grad():
+        for p in flow.parameters():
+            p.add_(0.2 * torch.randn(p.shape, generator=generator))
+        together, apart = (f(flow, value, False) for f in (run, one_by_one))
+    assert torch.equal(together[0], apart[0])
+
+
+def test_an_order_from_a_damaged_file_is_refused(value):
+    flow = FLOWS["particle"]()
+    next(m for m in flow.modules() if isinstance(m, Permutation)).index[0] = DIM
+    with pytest.raises((IndexError, RuntimeError), match="out of"):
+        flow.forward(value)
