@@ -105,13 +105,8 @@ def load_some(typing_context: Any, address: Any, count: Any) -> Any:
     """Return up to 16 numbers at an address, zeros behind the first ``count``."""
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        pointer, zeros = _pointer(builder, values[0]), ir.Constant(_NUMBERS, [0.0] * 16)
         mask = _between(builder, _numbers, ir.Constant(values[1].type, 0), values[1])
-        align = ir.IntType(32)
-        kind = ir.FunctionType(_NUMBERS, [pointer.type, align, mask.type, _NUMBERS])
-        name = "llvm.masked.load.v16f32.p0"
-        function = cgutils.get_or_insert_function(builder.module, kind, name)
-        return builder.call(function, [pointer, align(4), mask, zeros])
+        return masked_load(builder, _pointer(builder, values[0]), mask)
 
     return _numbers(types.intp, types.intp), emit
 
@@ -121,21 +116,35 @@ def store_some(typing_context: Any, address: Any, count: Any, vector: Any) -> An
     """Write the first ``count`` numbers of a vector alone."""
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        pointer = _pointer(builder, values[0])
         mask = _between(builder, _numbers, ir.Constant(values[1].type, 0), values[1])
-        align = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [_NUMBERS, pointer.type, align, mask.type])
-        name = "llvm.masked.store.v16f32.p0"
-        function = cgutils.get_or_insert_function(builder.module, kind, name)
-        builder.call(function, [values[2], pointer, align(4), mask])
+        masked_store(builder, values[2], _pointer(builder, values[0]), mask)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, vector), emit
 
 
+def masked_load(builder: Any, pointer: Any, mask: Any) -> Any:
+    """Emit the numbers at a pointer, as many as a mask has lanes; zeros where it is not set."""
+    kind, align = ir.VectorType(ir.FloatType(), mask.type.count), ir.IntType(32)
+    signature = ir.FunctionType(kind, [pointer.type, align, mask.type, kind])
+    name = f"llvm.masked.load.v{kind.count}f32.p0"
+    function = cgutils.get_or_insert_function(builder.module, signature, name)
+    zeros = ir.Constant(kind, [0.0] * kind.count)
+    return builder.call(function, [pointer, align(4), mask, zeros])
+
+
+def masked_store(builder: Any, vector: Any, pointer: Any, mask: Any) -> None:
+    """Emit that a vector is written where a mask of lanes is set."""
+    align = ir.IntType(32)
+    signature = ir.FunctionType(ir.VoidType(), [vector.type, pointer.type, align, mask.type])
+    name = f"llvm.masked.store.v{vector.type.count}f32.p0"
+    function = cgutils.get_or_insert_function(builder.module, signature, name)
+    builder.call(function, [vector, pointer, align(4), mask])
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def sums_of_columns(typing_context: Any, address: Any) -> Any:
-    """Return the sums of eight columns of 32 numbers that follow each other, then zeros."""
+    """Return the sums of eight columns of 32 numbers that follow each other, and eight of any."""
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         halves = [
@@ -143,7 +152,7 @@ def sums_of_columns(typing_context: Any, address: Any) -> Any:
             for i in range(16)
         ]
         columns = [builder.fadd(a, b) for a, b in zip(halves[::2], halves[1::2], strict=True)]
-        return sums_of_lanes(builder, [*columns, *[ir.Constant(_NUMBERS, [0.0] * 16)] * 8])
+        return sums_of_lanes(builder, [*columns, *[None] * 8])
 
     return _numbers(types.intp), emit
 

@@ -179,18 +179,35 @@ def lane_sums(typing_context: Any, vectors: Any) -> Any:
 
 
 def sums_of_lanes(builder: Any, rows: Sequence[Any]) -> Any:
-    """Emit :func:`lane_sums` of vectors."""
-    count, step = len(rows), 1
+    """Emit :func:`lane_sums` of vectors; lane i is anything where there is ``None`` at i."""
     while len(rows) > 1:
-        # Neighbours among the vectors become neighbours among blocks of ``step`` lanes.
-        low = [k if not k & step else count + k - step for k in range(count)]
-        high = [k + step if not k & step else count + k for k in range(count)]
         rows = [
-            builder.fadd(*(builder.shuffle_vector(a, b, shuffle_mask(m)) for m in (low, high)))
-            for a, b in zip(rows[::2], rows[1::2], strict=True)
+            _merged(builder, a, b, len(rows)) for a, b in zip(rows[::2], rows[1::2], strict=True)
         ]
-        step *= 2
     return rows[0]
+
+
+def _merged(builder: Any, a: Any, b: Any, n_rows: int) -> Any:
+    """Emit a vector in which half as many numbers make each row's sum; ``None`` if of none.
+
+    The shuffles are those that processors have instructions for: first numbers of two vectors come
+    side by side in each quarter of a register, then quarters of two vectors do.
+    """
+    if a is None:
+        return None
+    count = a.type.count
+    quarter = count // 4
+    if n_rows > 4:
+        width, apart = count // n_rows, quarter // 2
+        starts = [k + at for k in range(0, count, quarter) for at in range(0, apart, width)]
+        low = [k + i for at in starts for k in (at, count + at) for i in range(width)]
+    else:
+        apart = quarter
+        starts = [0, 2 * quarter, count, count + 2 * quarter]
+        low = [at + i for at in starts for i in range(quarter)]
+    b = ir.Constant(a.type, ir.Undefined) if b is None else b
+    halves = ([k + by for k in low] for by in (0, apart))
+    return builder.fadd(*(builder.shuffle_vector(a, b, shuffle_mask(m)) for m in halves))
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]

@@ -212,11 +212,11 @@ def _suffix(kind: Any) -> str:
     return "f32" if isinstance(kind.element, ir.FloatType) else "f64"
 
 
-def _prefetch(builder: Any, address: Any) -> None:
+def _prefetch(builder: Any, address: Any, *, writes: bool = False) -> None:
     flag = ir.IntType(32)
     kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, flag, flag, flag])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(function, [address, flag(0), flag(3), flag(1)])
+    builder.call(function, [address, flag(int(writes)), flag(3), flag(1)])
 
 
 def _load(builder: Any, address: Any) -> Any:

@@ -19,6 +19,7 @@ from numba.extending import intrinsic
 
 from bgfast_kernels.compiling import jit
 from bgfast_kernels.network.halves import HALVES
+from bgfast_kernels.network.memory import masked_load, masked_store
 from bgfast_kernels.simd.arithmetic import _call, sums_of_lanes
 from bgfast_kernels.simd.lanes import shuffle_mask
 from bgfast_kernels.simd.memory import _load, _prefetch, _store, pointer
@@ -28,7 +29,7 @@ Add = Callable[[Any, Any, Any, Any], Any]
 
 _NUMBERS = ir.VectorType(ir.FloatType(), 16)
 _VECTOR = 64  # bytes
-_HALF_VECTOR = _VECTOR // 2
+_ROWS_IN_A_VECTOR = 16 // SQUARE
 _IN_A_HALF_VECTOR = 72  # products that are added up one after the other
 
 
@@ -143,6 +144,10 @@ def _square(add: Add, n_vectors: int) -> Any:
         n: Any,
         ahead: Any,
         target: Any,
+        row: Any,
+        tall: Any,
+        wide: Any,
+        more: Any,
     ) -> Any:
         """Write the sums over rows of products of five columns and five, ``[left, right]``.
 
@@ -157,13 +162,20 @@ def _square(add: Add, n_vectors: int) -> Any:
         ahead
             Address of a cache line to be fetched meanwhile, in every block, as far apart as
             ``right``.
-        target
-            Address of room for three vectors, of which each left column gets a half: five numbers
-            and room.
+        target, row
+            Address of the first sum, and bytes from those of a left column to the next.
+        tall, wide
+            How many left and right columns there are sums of: up to five.
+        more
+            Whether to add to what is at ``target``.
         """
 
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            left, left_step, right, right_step, n, ahead, target = values
+            left, left_step, right, right_step, n, ahead, target, row, tall, wide, more = values
+            places = [builder.add(target, builder.mul(row, _bytes(j))) for j in range(SQUARE)]
+            for place in places:  # by the end of those of the next five right columns
+                soon = pointer(builder, builder.add(place, _bytes(8 * SQUARE - 4)), ir.IntType(8))
+                _prefetch(builder, soon, writes=True)
 
             def step(at: Any, sums: list[Any]) -> list[Any]:
                 left_at = builder.add(left, builder.mul(at, left_step))
@@ -185,18 +197,33 @@ def _square(add: Add, n_vectors: int) -> Any:
                 return sums
 
             sums = _summed(builder, n, [_zero()] * (SQUARE * SQUARE), step)
-            room = [_zero()] * (8 - SQUARE)
-            rows = [sums[SQUARE * j : SQUARE * (j + 1)] + room for j in range(SQUARE)]
-            rows.append([_zero()] * 8)
-            for i in range(0, len(rows), 2):
-                total = sums_of_lanes(builder, rows[i] + rows[i + 1])
-                place = builder.add(target, _bytes(_HALF_VECTOR * i))
-                _store(builder, total, pointer(builder, place, _NUMBERS))
+            for first in range(0, SQUARE, _ROWS_IN_A_VECTOR):
+                here = sums[first * SQUARE : (first + _ROWS_IN_A_VECTOR) * SQUARE]
+                totals = sums_of_lanes(builder, here + [None] * (16 - len(here)))
+                for j, place in enumerate(places[first : first + _ROWS_IN_A_VECTOR]):
+                    exists = builder.icmp_signed("<", _bytes(first + j), tall)
+                    count = builder.select(exists, wide, _bytes(0))
+                    _write_lanes(builder, totals, SQUARE * j, count, place, more)
             return context.get_dummy_value()
 
-        return types.void(*7 * [types.intp]), emit
+        return types.void(*10 * [types.intp], types.boolean), emit
 
     return square
+
+
+def _write_lanes(
+    builder: Any, vector: Any, first: int, count: Any, address: Any, more: Any
+) -> None:
+    """Emit that ``count`` lanes of a vector, of up to eight from ``first`` on, go to an address."""
+    lanes, flag = ir.IntType(8), ir.IntType(1)
+    mask = builder.not_(builder.shl(lanes(-1), builder.trunc(count, lanes)))
+    old = builder.select(more, mask, lanes(0))
+    mask, old = (builder.bitcast(each, ir.VectorType(flag, 8)) for each in (mask, old))
+    places = shuffle_mask([min(first + k, 15) for k in range(8)])
+    these = builder.shuffle_vector(vector, ir.Constant(_NUMBERS, ir.Undefined), places)
+    place = pointer(builder, address, these.type)
+    these = builder.fadd(these, masked_load(builder, place, old))
+    masked_store(builder, these, place, mask)
 
 
 _multiply_some, _multiply_some_pairs = _multiplication(_fma), _multiplication(_add_pairs)

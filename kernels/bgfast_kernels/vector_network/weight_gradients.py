@@ -59,8 +59,6 @@ def weight_gradients(
     by_weight
         Gradients of the weights of all networks and layers, ``[n_out, n_in]`` each, flat.
     """
-    space = memory.scratch(3 * _VECTOR)
-    sums = memory.address(space)
     right_step, left_step = kept_of_block * column, gradients_of_block * column
     n_weights = len(by_weight) // count
     for s in range(start, stop):
@@ -75,15 +73,10 @@ def weight_gradients(
         # The next five inputs come from far away: squares of these fetch a line of each block.
         fives = SQUARE * column
         ahead = right + fives + o // SQUARE * _VECTOR % fives
-        if column == HALF_COLUMN:
-            products.square_of_pairs(left, left_step, right, right_step, n_blocks, ahead, sums)
-        else:
-            products.square(left, left_step, right, right_step, n_blocks, ahead, sums)
         to = memory.address(by_weight) + 4 * (k * n_weights + row[WEIGHT] + o * n_in + i)
-        wide = min(SQUARE, n_in - i)
-        for a in range(min(SQUARE, n_out - o)):
-            at, value = to + 4 * a * n_in, memory.load_some(sums + a * _VECTOR // 2, wide)
-            if more:
-                value = memory.load_some(at, wide) + value
-            memory.store_some(at, wide, value)
-    memory.keep(space)
+        blocks = left, left_step, right, right_step, n_blocks, ahead
+        place = to, 4 * n_in, min(SQUARE, n_out - o), min(SQUARE, n_in - i)
+        if column == HALF_COLUMN:
+            products.square_of_pairs(*blocks, *place, more)
+        else:
+            products.square(*blocks, *place, more)
