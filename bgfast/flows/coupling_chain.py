@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bgfast.flows import coupling_step
 from bgfast.flows.coupling_block import Block
-from bgfast.flows.coupling_step import Step, order
+from bgfast.flows.coupling_step import Kept, Step, order
 from bgfast.flows.dense_bfloat16 import reference_dense
 from bgfast.flows.dense_plain import traced_gradients
 from bgfast.flows.dense_tiles import pack, unit
@@ -104,7 +104,7 @@ class _Chain(torch.autograd.Function):
                 kept = unit().kept_memory(packed.widths, packed.parts, len(source), 2)
                 step = Step(link, half, inverse)
                 out = coupling_step.forward(step, packed, source, target, logdet, kept)
-                of_steps += source, torch.from_numpy(kept), torch.from_numpy(out)
+                of_steps += Kept(source, torch.from_numpy(kept), out)
             source = target
         ctx.save_for_backward(value, *parameters, *of_steps)
         return source, logdet
@@ -129,7 +129,7 @@ class _Chain(torch.autograd.Function):
             first -= len(link.parameters)
             for half in reversed(order(ctx.inverse)):
                 step, place = Step(link, half, ctx.inverse), _moved(link.place(half), first)
-                source, kept, out = of_steps[end - 3 : end]
+                kept = Kept(*of_steps[end - 3 : end])
                 end -= 3
                 before = needs[:first]
                 if not step.is_first:
@@ -137,14 +137,7 @@ class _Chain(torch.autograd.Function):
                 needed, passes_on = needs[place], any(before)
                 if any(needed) or passes_on:
                     found[place] = coupling_step.backward(
-                        step,
-                        source,
-                        kept.numpy(),
-                        out.numpy(),
-                        grad,
-                        grad_logdet,
-                        needed,
-                        passes_on,
+                        step, kept, grad, grad_logdet, needed, passes_on
                     )
         return grad if needs[0] else None, None, None, *found[1:]
 

@@ -19,8 +19,6 @@ from torch import Tensor
 from bgfast.flows.coupling_block import Block
 from bgfast.flows.dense_tiles import addresses, parts, unit, widths
 
-Single = NDArray[np.float32]
-
 
 class Step(NamedTuple):
     """A step.
@@ -45,6 +43,24 @@ class Step(NamedTuple):
         return self.half == order(self.inverse)[0]
 
 
+class Kept(NamedTuple):
+    """What :func:`backward` needs of a step.
+
+    Parameters
+    ----------
+    source
+        What its block was given.
+    of_networks
+        What they kept.
+    out
+        What they gave, ``[2, n, m]``.
+    """
+
+    source: Tensor
+    of_networks: Tensor
+    out: Tensor
+
+
 def order(inverse: bool) -> tuple[int, int]:
     """Return which half of a block is changed first, and which then."""
     return (1, 0) if inverse else (0, 1)
@@ -57,7 +73,7 @@ def forward(
     target: Tensor,
     logdet: Tensor,
     kept: NDArray[np.uint8] | None = None,
-) -> Single:
+) -> Tensor:
     """Change one half.
 
     Parameters
@@ -83,7 +99,7 @@ def forward(
     halves = step.block.halves(source.shape[1])
     here, other = halves[step.half], halves[1 - step.half]
     inputs = _inputs(source if step.is_first else target, other)
-    out: Single = unit().forward(packed, inputs, step.block.activations, kept)
+    out = torch.from_numpy(unit().forward(packed, inputs, step.block.activations, kept))
     affine.affine_coupling(
         _shape(out),
         _columns(source, here),
@@ -98,9 +114,7 @@ def forward(
 
 def backward(
     step: Step,
-    source: Tensor,
-    kept: NDArray[np.uint8],
-    out: Single,
+    kept: Kept,
     grad: Tensor,
     grad_logdet: Tensor,
     needed: Sequence[bool],
@@ -112,8 +126,8 @@ def backward(
     ----------
     step
         The step.
-    source, kept, out
-        As in the forward pass, and what it kept and returned.
+    kept
+        Of the forward pass.
     grad
         Gradient with respect to the rows after the step, contiguous; changed to that before it.
     grad_logdet
@@ -123,9 +137,10 @@ def backward(
     passes_on
         Whether that of the other half is: else it stays what it is with respect to the result.
     """
+    source, of_networks, out = kept
     halves = step.block.halves(source.shape[1])
     here, other = halves[step.half], halves[1 - step.half]
-    of_results = np.empty_like(out)
+    of_results = torch.empty_like(out)
     affine.affine_coupling_grad(
         _shape(out),
         _columns(source, here),
@@ -141,8 +156,8 @@ def backward(
         widths(networks[0]),
         addresses(networks),
         step.block.activations,
-        network.Rows(of_results.reshape(-1), out.shape[2], len(source)),
-        kept,
+        network.Rows(of_results.numpy().reshape(-1), out.shape[2], len(source)),
+        of_networks.numpy(),
         _inputs(grad, other) if passes_on else None,
         any(needed),
         parts(step.block.precision),
@@ -165,7 +180,7 @@ def _in_order(
                 yield torch.from_numpy(array) if next(needs) else None
 
 
-def _shape(out: Single) -> affine.Shape:
+def _shape(out: Tensor) -> affine.Shape:
     return affine.Shape(out.shape[1], out.shape[2], affine.FLOAT32)
 
 
@@ -179,6 +194,6 @@ def _inputs(rows: Tensor, columns: slice) -> network.Rows:
     return network.Rows(rows.numpy().reshape(-1)[columns.start :], rows.shape[1], len(rows))
 
 
-def _rows_of_each(arrays: Single) -> tuple[affine.Rows, affine.Rows]:
-    first, width = arrays.ctypes.data, arrays.shape[2]
-    return (first, width), (first + arrays.nbytes // 2, width)
+def _rows_of_each(out: Tensor) -> tuple[affine.Rows, affine.Rows]:
+    first, (_, n, width) = out.data_ptr(), out.shape
+    return (first, width), (first + 4 * n * width, width)
