@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -16,8 +15,6 @@ from bgfast.flows.coupling_block import Block
 from bgfast.flows.coupling_chain import Link, run
 from bgfast.flows.execution import packed_networks, recomputed_rows
 from bgfast.ops.backend import kernels_serve
-
-_Transform = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 # Without autograd, rows are worked through in pieces whose activations stay in a core's cache.
 _ROWS_PER_THREAD = 2048
@@ -80,9 +77,14 @@ class Flow(nn.Module, ABC):
     def _link(self, value: Tensor) -> Link | None:
         """Return what kernels may run in place of the flow, with others, for rows like ``value``.
 
-        ``None`` if there is no such thing; only asked where kernels serve.
+        ``None`` if there is no such thing. What is returned has to leave number, dtype and device
+        of rows as they are, and is only asked for where kernels serve ``value``.
         """
         return None
+
+    def _is_just(self, kind: type[Flow]) -> bool:
+        """Return whether its maps are those of a class, replaced by no subclass or instance."""
+        return type(self) is kind and not {"_forward", "_inverse"} & vars(self).keys()
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -185,14 +187,15 @@ class Sequential(Flow):
 
     def _through(self, value: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
         flows = self._flows()[::-1] if inverse else self._flows()
-        transforms: list[_Transform] = [
-            flow._inverse if inverse else flow._forward for flow in flows
-        ]
-        if kernels_serve(value):
-            transforms = _together(flows, transforms, value, inverse=inverse)
         logdet = value.new_zeros(value.shape[0])
-        for transform in transforms:
-            value, step = transform(value)
+        while flows:
+            links = _links(flows, value)
+            if any(isinstance(link, Block) for link in links):
+                value, step = run(value, links, inverse=inverse)
+                flows = flows[len(links) :]
+            else:
+                value, step = flows[0]._inverse(value) if inverse else flows[0]._forward(value)
+                flows = flows[1:]
             logdet = logdet + step
         return value, logdet
 
@@ -200,18 +203,15 @@ class Sequential(Flow):
         return [cast(Flow, flow) for flow in self.flows]
 
 
-def _together(
-    flows: list[Flow], transforms: list[_Transform], value: Tensor, *, inverse: bool
-) -> list[_Transform]:
-    """Return the transforms, but one for several flows that kernels run together."""
-    found: list[_Transform] = []
-    members = [(flow._link(value), each) for flow, each in zip(flows, transforms, strict=True)]
-    for _, group in itertools.groupby(members, lambda member: member[0] is None):
-        links, apart = zip(*group, strict=True)
-        if any(isinstance(link, Block) for link in links):
-            found.append(functools.partial(run, links=links, inverse=inverse))
-        else:
-            found.extend(apart)
+def _links(flows: Sequence[Flow], value: Tensor) -> list[Link]:
+    """Return what kernels run in place of the first flows, as many as they can."""
+    found: list[Link] = []
+    if kernels_serve(value):
+        for flow in flows:
+            link = flow._link(value)
+            if link is None:
+                break
+            found.append(link)
     return found
 
 

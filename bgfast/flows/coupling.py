@@ -198,7 +198,7 @@ class RealNVP(_CouplingBlock):
         return torch.cat((z1, z2), -1), logdet_1 + logdet_2
 
     def _link(self, value: Tensor) -> Block | None:
-        return self._block(value) if type(self) is RealNVP else None
+        return self._block(value) if self._is_just(RealNVP) else None
 
     def _block(self, value: Tensor) -> Block | None:
         networks = self.scale_1, self.shift_1, self.scale_2, self.shift_2

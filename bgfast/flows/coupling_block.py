@@ -72,7 +72,7 @@ def tiled_block(value: Tensor, n_first: int, networks: Sequence[Conditioner]) ->
     networks
         Log-scale and shift of the first half, then of the second.
     """
-    if not all(map(_is_plain, networks)):
+    if value.dtype != torch.float32 or not all(map(_is_plain, networks)):
         return None
     (precision, *others) = (each.precision for each in networks)
     if prepared_weights() is not None:
@@ -83,8 +83,6 @@ def tiled_block(value: Tensor, n_first: int, networks: Sequence[Conditioner]) ->
     if first != second or not {"tanh", "relu"}.issuperset(first) or {*others} - {precision}:
         return None
     lists = [each.parameter_lists() for each in networks]
-    if value.dtype != torch.float32:
-        return None
     precision = served(precision)
     if not all(tiles_pay(precision, len(value), weights) for weights, _ in lists):
         return None

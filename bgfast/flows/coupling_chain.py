@@ -25,17 +25,30 @@ from bgfast.ops.library import in_memory
 
 
 class Reordering(NamedTuple):
-    """Columns in another order: which come there from latent to configuration, and which back."""
+    """Columns in another order.
+
+    Parameters
+    ----------
+    there
+        Which column of the latent each column of the configuration is.
+    back
+        The inverse permutation.
+    """
 
     there: Tensor
     back: Tensor
 
     def __call__(self, rows: Tensor, *, inverse: bool) -> Tensor:
         """Return ``rows[n, dim]`` in the other order."""
-        return rows.index_select(-1, self.back if inverse else self.there)
+        return rows.index_select(-1, self.columns(inverse=inverse))
+
+    def columns(self, *, inverse: bool) -> Tensor:
+        """Return which columns follow each other in the result."""
+        return self.back if inverse else self.there
 
 
 Link = Block | Reordering
+_KEPT_OF_A_BLOCK = 5  # its rows, and what networks of both steps kept and gave
 
 
 def run(value: Tensor, links: Sequence[Link], *, inverse: bool) -> tuple[Tensor, Tensor]:
@@ -92,28 +105,30 @@ class _Chain(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.links, ctx.inverse = links, inverse
         logdet = value.new_zeros(len(value))
-        of_steps: list[Tensor] = []
+        kept_of_links: list[Tensor] = []
         source = in_memory(value.detach()).contiguous()
         for link in _complete(links, parameters):
             if isinstance(link, Reordering):
                 source = link(source, inverse=inverse)
+                kept_of_links.append(link.columns(inverse=inverse))
                 continue
             target = torch.empty_like(source)
+            kept_of_links.append(source)
             for half in order(inverse):
                 packed = pack(link.networks(half), link.precision, passing=True)
                 kept = unit().kept_memory(packed.widths, packed.parts, len(source), 2)
                 step = Step(link, half, inverse)
                 out = coupling_step.forward(step, packed, source, target, logdet, kept)
-                of_steps += Kept(source, torch.from_numpy(kept), out)
+                kept_of_links += torch.from_numpy(kept), out
             source = target
-        ctx.save_for_backward(value, *parameters, *of_steps)
+        ctx.save_for_backward(value, *parameters, *kept_of_links)
         return source, logdet
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, grad_logdet: Tensor) -> tuple[Any, ...]:
         needs = [ctx.needs_input_grad[0], *ctx.needs_input_grad[3:]]
-        saved = ctx.saved_tensors
-        inputs, of_steps = saved[: len(needs)], saved[len(needs) :]
+        saved = list(ctx.saved_tensors)
+        inputs, kept_of_links = saved[: len(needs)], saved[len(needs) :]
         if torch.is_grad_enabled():  # this pass is to be differentiated: leave it to torch
             plain = functools.partial(_plain, ctx.links, ctx.inverse)
             grads = traced_gradients(plain, inputs, needs, grad, grad_logdet)
@@ -121,16 +136,17 @@ class _Chain(torch.autograd.Function):
         grad = in_memory(grad).clone(memory_format=torch.contiguous_format)
         grad_logdet = in_memory(grad_logdet)
         found: list[Tensor | None] = [None] * len(inputs)
-        first, end = len(inputs), len(of_steps)
+        first = len(inputs)
         for link in reversed(list(_complete(ctx.links, inputs[1:]))):
             if isinstance(link, Reordering):
-                grad = link(grad, inverse=not ctx.inverse)
+                grad = torch.empty_like(grad).index_copy_(-1, kept_of_links.pop(), grad)
                 continue
             first -= len(link.parameters)
+            source, *kept_of_steps = kept_of_links[-_KEPT_OF_A_BLOCK:]
+            del kept_of_links[-_KEPT_OF_A_BLOCK:]
             for half in reversed(order(ctx.inverse)):
                 step, place = Step(link, half, ctx.inverse), _moved(link.place(half), first)
-                kept = Kept(*of_steps[end - 3 : end])
-                end -= 3
+                kept = Kept(source, *(kept_of_steps[:2] if step.is_first else kept_of_steps[2:]))
                 before = needs[:first]
                 if not step.is_first:
                     before = before + needs[_moved(link.place(1 - half), first)]

@@ -120,7 +120,7 @@ def backward(
     needed: Sequence[bool],
     passes_on: bool,
 ) -> Iterator[Tensor | None]:
-    """Return the gradients of the step's parameters, in their order, that are needed.
+    """Return the gradients of the step's parameters, ``None`` for those that nobody needs.
 
     Parameters
     ----------
@@ -129,13 +129,15 @@ def backward(
     kept
         Of the forward pass.
     grad
-        Gradient with respect to the rows after the step, contiguous; changed to that before it.
+        Gradient with respect to the rows after the step, contiguous. Becomes that with respect to
+        the rows before it.
     grad_logdet
         Gradient with respect to the log-determinants, ``[n]``.
     needed
         Which gradients of parameters are.
     passes_on
-        Whether that of the other half is: else it stays what it is with respect to the result.
+        Whether anybody needs the gradient of the rows. If not, the columns of the half that the
+        networks see are left as they were.
     """
     source, of_networks, out = kept
     halves = step.block.halves(source.shape[1])
@@ -169,7 +171,7 @@ def backward(
 def _in_order(
     gradients: network.Gradients, n_layers: int, needed: Sequence[bool]
 ) -> Iterator[Tensor | None]:
-    """Yield them as parameters come, network by network, those that are needed."""
+    """Yield them as parameters come, network by network; ``None`` for what is not needed."""
     if not any(needed):
         yield from [None] * len(needed)
         return

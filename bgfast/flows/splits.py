@@ -49,7 +49,9 @@ class Permutation(Flow):
         return x.index_select(-1, self.inverse_index), x.new_zeros(x.shape[0])
 
     def _link(self, value: Tensor) -> Reordering | None:
-        return Reordering(self.index, self.inverse_index) if type(self) is Permutation else None
+        if not self._is_just(Permutation):
+            return None
+        return Reordering(self.index, self.inverse_index)
 
 
 @dataclass(frozen=True)

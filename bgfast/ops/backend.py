@@ -147,7 +147,7 @@ def eager_cpu(x: torch.Tensor) -> bool:
 
 
 def kernels_serve(x: torch.Tensor) -> bool:
-    """Return whether ``x`` is such a tensor, and nobody asked for another backend than numba."""
+    """Return whether :func:`eager_cpu` holds, and nobody asked for another backend than numba."""
     return eager_cpu(x) and requested_backend() in (None, "numba")
 
 

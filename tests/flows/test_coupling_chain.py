@@ -6,7 +6,7 @@ import pytest
 import torch
 from bgfast_kernels import vector_network
 
-from bgfast.flows import Permutation, RealNVP, Sequential, architecture
+from bgfast.flows import Inverse, Permutation, RealNVP, Scaling, Sequential, architecture
 from bgfast.flows.dense_tiles import _LEAST_ROWS as LEAST
 from bgfast.flows.dense_tiles import tiles_pay
 from bgfast.flows.execution import recompute_activations
@@ -151,6 +151,51 @@ def test_a_subclass_does_what_it_does(value):
             p.add_(0.2 * torch.randn(p.shape, generator=generator))
         together, apart = (f(flow, value, False) for f in (run, one_by_one))
     assert torch.equal(together[0], apart[0])
+
+
+def test_a_map_replaced_on_an_instance_is_called(value):
+    flow = FLOWS["particle"]()
+    replaced = [m for m in flow.modules() if isinstance(m, (RealNVP, Permutation))][2:4]
+    for layer in replaced:
+        layer._forward = lambda z: (z, z.new_zeros(len(z)))
+    together, apart = (f(flow, value, False) for f in (run, one_by_one))
+    assert torch.equal(together[0], apart[0])
+
+
+def test_a_layer_of_another_dtype_in_between_is_refused_as_by_the_layers(value):
+    flow = Sequential(RealNVP(DIM, (40,)), Scaling(DIM, dtype=torch.float64), RealNVP(DIM, (40,)))
+    with pytest.raises(RuntimeError, match="dtype"):
+        flow.forward(value)
+
+
+@DIRECTIONS
+def test_one_block_may_serve_twice(value, inverse):
+    block, turn = RealNVP(DIM, (40,)), Permutation(torch.arange(DIM).roll(5))
+    flow = Sequential(block, turn, block, Inverse(block), Sequential(turn, block))
+    with torch.no_grad():
+        for p in block.parameters():
+            p.add_(0.2 * torch.randn(p.shape, generator=torch.Generator().manual_seed(5)))
+    wanted = [value.requires_grad_(), *flow.parameters()]
+    found = [gradients(flow, value, inverse, f, wanted) for f in (run, one_by_one)]
+    assert all(close(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_gradients_are_those_of_the_order_that_was_used(value):
+    flow = FLOWS["particle"]()
+    for m in flow.modules():
+        if isinstance(m, Permutation):
+            m.inverse_index.copy_(torch.arange(DIM))  # as from a damaged file
+    wanted = [value.requires_grad_(), *flow.parameters()]
+    found = [gradients(flow, value, False, f, wanted) for f in (run, one_by_one)]
+    assert all(close(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_an_order_changed_before_the_backward_pass_is_noticed(value):
+    flow = FLOWS["particle"]()
+    y, _ = flow.forward(value)
+    next(m for m in flow.modules() if isinstance(m, Permutation)).index.copy_(torch.arange(DIM))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
 
 
 def test_an_order_from_a_damaged_file_is_refused(value):

@@ -75,6 +75,13 @@ def test_the_types_of_arguments_are_told_apart(threads):
             np.testing.assert_array_equal(view, np.full(4, factor, dtype))
 
 
+def test_numbers_of_another_byte_order_are_refused(threads):
+    launch.run(threads, 2, count, np.array([0, 2, 4]), (1.0, np.zeros(4)))
+    swapped = np.zeros(4, np.dtype(np.float64).newbyteorder())
+    with pytest.raises(numba.errors.NumbaError, match="typing of argument"):
+        launch.run(threads, 2, count, np.array([0, 2, 4]), (1.0, swapped))
+
+
 def test_parts_run_on_several_threads_which_stay(threads):
     first = idents_of(threads, 12, 3)
     assert len(first) == 3

@@ -123,28 +123,31 @@ def store_some(typing_context: Any, address: Any, count: Any, vector: Any) -> An
     return types.void(types.intp, types.intp, vector), emit
 
 
-def masked_load(builder: Any, pointer: Any, mask: Any) -> Any:
+def masked_load(builder: Any, place: Any, mask: Any) -> Any:
     """Emit the numbers at a pointer, as many as a mask has lanes; zeros where it is not set."""
     kind, align = ir.VectorType(ir.FloatType(), mask.type.count), ir.IntType(32)
-    signature = ir.FunctionType(kind, [pointer.type, align, mask.type, kind])
+    signature = ir.FunctionType(kind, [place.type, align, mask.type, kind])
     name = f"llvm.masked.load.v{kind.count}f32.p0"
     function = cgutils.get_or_insert_function(builder.module, signature, name)
     zeros = ir.Constant(kind, [0.0] * kind.count)
-    return builder.call(function, [pointer, align(4), mask, zeros])
+    return builder.call(function, [place, align(4), mask, zeros])
 
 
-def masked_store(builder: Any, vector: Any, pointer: Any, mask: Any) -> None:
+def masked_store(builder: Any, vector: Any, place: Any, mask: Any) -> None:
     """Emit that a vector is written where a mask of lanes is set."""
     align = ir.IntType(32)
-    signature = ir.FunctionType(ir.VoidType(), [vector.type, pointer.type, align, mask.type])
+    signature = ir.FunctionType(ir.VoidType(), [vector.type, place.type, align, mask.type])
     name = f"llvm.masked.store.v{vector.type.count}f32.p0"
     function = cgutils.get_or_insert_function(builder.module, signature, name)
-    builder.call(function, [vector, pointer, align(4), mask])
+    builder.call(function, [vector, place, align(4), mask])
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def sums_of_columns(typing_context: Any, address: Any) -> Any:
-    """Return the sums of eight columns of 32 numbers that follow each other, and eight of any."""
+    """Return the sums of eight columns of 32 numbers that follow each other.
+
+    They are in the first eight lanes; the others are undefined.
+    """
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         halves = [

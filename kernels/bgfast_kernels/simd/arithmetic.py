@@ -179,7 +179,10 @@ def lane_sums(typing_context: Any, vectors: Any) -> Any:
 
 
 def sums_of_lanes(builder: Any, rows: Sequence[Any]) -> Any:
-    """Emit :func:`lane_sums` of vectors; lane i is anything where there is ``None`` at i."""
+    """Emit :func:`lane_sums` of vectors.
+
+    The last ones may be ``None``: their lanes are undefined.
+    """
     while len(rows) > 1:
         rows = [
             _merged(builder, a, b, len(rows)) for a, b in zip(rows[::2], rows[1::2], strict=True)

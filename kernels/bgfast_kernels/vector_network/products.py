@@ -173,7 +173,8 @@ def _square(add: Add, n_vectors: int) -> Any:
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             left, left_step, right, right_step, n, ahead, target, row, tall, wide, more = values
             places = [builder.add(target, builder.mul(row, _bytes(j))) for j in range(SQUARE)]
-            for place in places:  # by the end of those of the next five right columns
+            # The next square with these left columns will write here.
+            for place in places:
                 soon = pointer(builder, builder.add(place, _bytes(8 * SQUARE - 4)), ir.IntType(8))
                 _prefetch(builder, soon, writes=True)
 
