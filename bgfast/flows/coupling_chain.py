@@ -1,16 +1,22 @@
 """RealNVP blocks and permutations in a row as one autograd node.
 
 The nodes and tensors of all the parts take time that small batches feel, and each would copy its
-rows; here a block writes its result where the next one reads it.
+rows; here a block writes its result where the next one reads it, and the kernels of all blocks are
+launched together.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from bgfast_kernels.coupling.reordering import put_columns, take_columns
+from bgfast_kernels.cpu import launched_together
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bgfast.flows import coupling_step
@@ -46,8 +52,13 @@ class Reordering(NamedTuple):
         """Return which columns follow each other in the result."""
         return self.back if inverse else self.there
 
+    def by_kernel(self, rows: Tensor, result: Tensor, *, inverse: bool) -> None:
+        """Write contiguous float32 rows in the other order."""
+        take_columns(rows.numpy(), _numbers(self.columns(inverse=inverse)), result.numpy())
+
 
 Link = Block | Reordering
+_MOST_ROWS_TOGETHER = 2**14
 _KEPT_OF_A_BLOCK = 5  # its rows, and what networks of both steps kept and gave
 
 
@@ -78,22 +89,39 @@ def _without_autograd(value: Tensor, links: Sequence[Link], inverse: bool) -> tu
     store = prepared_weights()
     store = packed_weights() if store is None else store
     logdet = value.new_zeros(len(value))
-    source = in_memory(value).contiguous()
+    results = np.empty(2 * value.numel(), np.float32)  # of any step's two networks
+    packed_now: dict[Any, Any] = {}
+    source, spare = in_memory(value).contiguous(), None
     may_change = source is not value
-    for link in links:
-        if isinstance(link, Reordering):
-            source, may_change = link(source, inverse=inverse), True
-            continue
-        target = source if may_change else torch.empty_like(source)
-        for half in order(inverse):
-            networks = link.networks(half)
-            key = ("pair", link.precision, *networks[0], *networks[1])
-            packed = store.get(key)
-            if packed is None:
-                packed = store[key] = pack(networks, link.precision, passing=False)
-            coupling_step.forward(Step(link, half, inverse), packed, source, target, logdet)
-        source, may_change = target, True
+    with _in_one_launch(len(value)):
+        for link in links:
+            if may_change and isinstance(link, Block):
+                target = source
+            else:
+                target = torch.empty_like(source) if spare is None else spare
+                spare = source if may_change else None
+            if isinstance(link, Reordering):
+                link.by_kernel(source, target, inverse=inverse)
+            else:
+                for half in order(inverse):
+                    networks = link.networks(half)
+                    key = ("pair", link.precision, *networks[0], *networks[1])
+                    packed = store.get(key) or packed_now.get(key)
+                    if packed is None:
+                        packed = packed_now[key] = pack(networks, link.precision, passing=False)
+                    step = Step(link, half, inverse)
+                    coupling_step.forward(step, packed, source, target, logdet, memory=results)
+            source, may_change = target, True
+    store.update(packed_now)
     return source, logdet
+
+
+def _in_one_launch(n_rows: int) -> AbstractContextManager[None]:
+    """Let kernels for so many rows be launched together where that saves any time.
+
+    Where rows are many it does not, and an interrupt is to be heard between two kernels.
+    """
+    return launched_together() if n_rows <= _MOST_ROWS_TOGETHER else nullcontext()
 
 
 class _Chain(torch.autograd.Function):
@@ -104,25 +132,10 @@ class _Chain(torch.autograd.Function):
         ctx: Any, value: Tensor, links: Sequence[Link], inverse: bool, *parameters: Tensor
     ) -> tuple[Tensor, Tensor]:
         ctx.links, ctx.inverse = links, inverse
-        logdet = value.new_zeros(len(value))
-        kept_of_links: list[Tensor] = []
-        source = in_memory(value.detach()).contiguous()
-        for link in _complete(links, parameters):
-            if isinstance(link, Reordering):
-                source = link(source, inverse=inverse)
-                kept_of_links.append(link.columns(inverse=inverse))
-                continue
-            target = torch.empty_like(source)
-            kept_of_links.append(source)
-            for half in order(inverse):
-                packed = pack(link.networks(half), link.precision, passing=True)
-                kept = unit().kept_memory(packed.widths, packed.parts, len(source), 2)
-                step = Step(link, half, inverse)
-                out = coupling_step.forward(step, packed, source, target, logdet, kept)
-                kept_of_links += torch.from_numpy(kept), out
-            source = target
+        with _in_one_launch(len(value)):
+            y, logdet, kept_of_links = _keeping(value, links, inverse, parameters)
         ctx.save_for_backward(value, *parameters, *kept_of_links)
-        return source, logdet
+        return y, logdet
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, grad_logdet: Tensor) -> tuple[Any, ...]:
@@ -134,28 +147,78 @@ class _Chain(torch.autograd.Function):
             grads = traced_gradients(plain, inputs, needs, grad, grad_logdet)
             return grads[0], None, None, *grads[1:]
         grad = in_memory(grad).clone(memory_format=torch.contiguous_format)
-        grad_logdet = in_memory(grad_logdet)
-        found: list[Tensor | None] = [None] * len(inputs)
-        first = len(inputs)
-        for link in reversed(list(_complete(ctx.links, inputs[1:]))):
-            if isinstance(link, Reordering):
-                grad = torch.empty_like(grad).index_copy_(-1, kept_of_links.pop(), grad)
-                continue
-            first -= len(link.parameters)
-            source, *kept_of_steps = kept_of_links[-_KEPT_OF_A_BLOCK:]
-            del kept_of_links[-_KEPT_OF_A_BLOCK:]
-            for half in reversed(order(ctx.inverse)):
-                step, place = Step(link, half, ctx.inverse), _moved(link.place(half), first)
-                kept = Kept(source, *(kept_of_steps[:2] if step.is_first else kept_of_steps[2:]))
-                before = needs[:first]
-                if not step.is_first:
-                    before = before + needs[_moved(link.place(1 - half), first)]
-                needed, passes_on = needs[place], any(before)
-                if any(needed) or passes_on:
-                    found[place] = coupling_step.backward(
-                        step, kept, grad, grad_logdet, needed, passes_on
-                    )
-        return grad if needs[0] else None, None, None, *found[1:]
+        with _in_one_launch(len(grad)):
+            grads = _gradients(
+                list(_complete(ctx.links, inputs[1:])),
+                ctx.inverse,
+                needs,
+                kept_of_links,
+                grad,
+                in_memory(grad_logdet),
+            )
+        return grads[0], None, None, *grads[1:]
+
+
+def _keeping(
+    value: Tensor, links: Sequence[Link], inverse: bool, parameters: Sequence[Tensor]
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Map ``value[n, dim]``; return also what :func:`_gradients` needs of all links."""
+    logdet = value.new_zeros(len(value))
+    kept_of_links: list[Tensor] = []
+    source = in_memory(value.detach()).contiguous()
+    for link in _complete(links, parameters):
+        if isinstance(link, Reordering):
+            given, source = source, torch.empty_like(source)
+            link.by_kernel(given, source, inverse=inverse)
+            kept_of_links.append(link.columns(inverse=inverse))
+            continue
+        target = torch.empty_like(source)
+        kept_of_links.append(source)
+        for half in order(inverse):
+            packed = pack(link.networks(half), link.precision, passing=True)
+            kept = unit().kept_memory(packed.widths, packed.parts, len(source), 2)
+            step = Step(link, half, inverse)
+            out = coupling_step.forward(step, packed, source, target, logdet, kept)
+            kept_of_links += torch.from_numpy(kept), out
+        source = target
+    return source, logdet, kept_of_links
+
+
+def _gradients(
+    links: Sequence[Link],
+    inverse: bool,
+    needs: Sequence[bool],
+    kept_of_links: list[Tensor],
+    grad: Tensor,
+    grad_logdet: Tensor,
+) -> list[Tensor | None]:
+    """Return the gradients of the value and of all parameters, ``None`` where nobody ``needs`` it.
+
+    ``grad``, that of the result, is overwritten, and ``kept_of_links`` is empty in the end.
+    """
+    found: list[Tensor | None] = [None] * len(needs)
+    first = len(needs)
+    for link in reversed(links):
+        if isinstance(link, Reordering):
+            given, grad = grad, torch.empty_like(grad)
+            put_columns(given.numpy(), _numbers(kept_of_links.pop()), grad.numpy())
+            continue
+        first -= len(link.parameters)
+        source, *kept_of_steps = kept_of_links[-_KEPT_OF_A_BLOCK:]
+        del kept_of_links[-_KEPT_OF_A_BLOCK:]
+        for half in reversed(order(inverse)):
+            step, place = Step(link, half, inverse), _moved(link.place(half), first)
+            kept = Kept(source, *(kept_of_steps[:2] if step.is_first else kept_of_steps[2:]))
+            before = list(needs[:first])
+            if not step.is_first:
+                before += needs[_moved(link.place(1 - half), first)]
+            needed, passes_on = needs[place], any(before)
+            if any(needed) or passes_on:
+                found[place] = coupling_step.backward(
+                    step, kept, grad, grad_logdet, needed, passes_on
+                )
+    found[0] = grad if needs[0] else None
+    return found
 
 
 def _complete(links: Sequence[Link], parameters: Sequence[Tensor]) -> Iterator[Link]:
@@ -166,6 +229,10 @@ def _complete(links: Sequence[Link], parameters: Sequence[Tensor]) -> Iterator[L
             start, end = end, end + link.n_parameters
             link = link._replace(parameters=parameters[start:end])
         yield link
+
+
+def _numbers(columns: Tensor) -> NDArray[np.int64]:
+    return columns.long().contiguous().numpy()
 
 
 def _moved(place: slice, by: int) -> slice:

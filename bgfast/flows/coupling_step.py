@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from bgfast_kernels import network
 from bgfast_kernels.coupling import affine
+from bgfast_kernels.sequence import hold
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -73,6 +74,7 @@ def forward(
     target: Tensor,
     logdet: Tensor,
     kept: NDArray[np.uint8] | None = None,
+    memory: NDArray[np.float32] | None = None,
 ) -> Tensor:
     """Change one half.
 
@@ -90,6 +92,8 @@ def forward(
         To which the log-determinants are added, ``[n]``.
     kept
         Memory for what :func:`backward` needs, if that is to come.
+    memory
+        Where what is returned may be written.
 
     Returns
     -------
@@ -99,13 +103,13 @@ def forward(
     halves = step.block.halves(source.shape[1])
     here, other = halves[step.half], halves[1 - step.half]
     inputs = _inputs(source if step.is_first else target, other)
-    out = torch.from_numpy(unit().forward(packed, inputs, step.block.activations, kept))
+    out = torch.from_numpy(unit().forward(packed, inputs, step.block.activations, kept, memory))
     affine.affine_coupling(
         _shape(out),
         _columns(source, here),
         *_rows_of_each(out),
         _columns(target, here),
-        (logdet.data_ptr(), 1),
+        _of_each_row(logdet),
         step.inverse,
         more=True,
     )
@@ -148,12 +152,13 @@ def backward(
         _columns(source, here),
         *_rows_of_each(out),
         _columns(grad, here),
-        (grad_logdet.data_ptr(), grad_logdet.stride(0)),
+        _of_each_row(grad_logdet),
         _columns(grad, here),
         *_rows_of_each(of_results),
         step.inverse,
     )
     networks = [[t.contiguous() for t in of_one] for of_one in step.block.networks(step.half)]
+    hold(networks)
     gradients = unit().backward(
         widths(networks[0]),
         addresses(networks),
@@ -187,7 +192,8 @@ def _shape(out: Tensor) -> affine.Shape:
 
 
 def _columns(rows: Tensor, columns: slice) -> affine.Rows:
-    """Return where columns of ``rows[n, dim]`` lie: they have to stay alive as long."""
+    """Return where columns of ``rows[n, dim]`` lie."""
+    hold(rows)
     return rows.data_ptr() + 4 * columns.start, rows.stride(0)
 
 
@@ -196,6 +202,14 @@ def _inputs(rows: Tensor, columns: slice) -> network.Rows:
     return network.Rows(rows.numpy().reshape(-1)[columns.start :], rows.shape[1], len(rows))
 
 
+def _of_each_row(numbers: Tensor) -> affine.Rows:
+    """Return where ``numbers[n]`` lie."""
+    hold(numbers)
+    return numbers.data_ptr(), numbers.stride(0)
+
+
 def _rows_of_each(out: Tensor) -> tuple[affine.Rows, affine.Rows]:
+    """Return where rows of both networks' results, ``[2, n, m]``, lie."""
+    hold(out)
     first, (_, n, width) = out.data_ptr(), out.shape
     return (first, width), (first + 4 * n * width, width)

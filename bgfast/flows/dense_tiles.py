@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 from bgfast_kernels import network, vector_network
+from bgfast_kernels.sequence import hold
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -187,6 +188,7 @@ def pack(
     ``passing``: the next call of this thread may overwrite what is returned.
     """
     together = [[t.contiguous() for t in parameters] for parameters in networks]
+    hold(together)
     packed: network.Packed = unit().pack(
         widths(together[0]), addresses(together), parts(precision), passing=passing
     )

@@ -14,16 +14,24 @@ import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bgfast_kernels import launch, team
+from bgfast_kernels import launch, sequence, team
 from bgfast_kernels.compiling import jit, source_hash
 
-__all__ = ["get_threads", "jit", "parallel_rows", "set_threads", "source_hash"]
+__all__ = [
+    "get_threads",
+    "jit",
+    "launched_together",
+    "parallel_rows",
+    "set_threads",
+    "source_hash",
+]
 
 _MIN_ROWS_PER_THREAD = 128
 _threads: int | None = None
@@ -50,6 +58,20 @@ def set_threads(n: int | None) -> None:
     if n is not None and (not isinstance(n, int) or n < 1):
         raise ValueError(f"n must be a positive integer or None, got {n!r}")
     _threads = n
+
+
+def launched_together() -> AbstractContextManager[None]:
+    """Let kernels of this thread run at the end of a block, in their order, without Python between.
+
+    Inside the block nothing can be read that they write; arrays among their arguments are held, for
+    addresses see :func:`bgfast_kernels.sequence.hold`. If the block raises they do not run.
+
+    Raises
+    ------
+    MemoryError
+        If a kernel could not allocate its buffers.
+    """
+    return sequence.launched_together(get_threads())
 
 
 def _executor(workers: int) -> ThreadPoolExecutor:
@@ -98,6 +120,9 @@ def parallel_rows(
         Fewest rows worth a thread of its own.
     """
     threads = 1 if n < 2 * min_rows else min(get_threads(), n // min_rows)
+    if (together := sequence.current()) is not None:
+        together.add(kernel, _cuts(n, threads, block), args)
+        return
     if threads == 1:
         kernel(0, n, *args)
         return

@@ -22,6 +22,9 @@ from bgfast_kernels.team import Team
 _addresses: dict[tuple[Any, ...], int] = {}
 _PLAIN = frozenset((bool, int, float))
 
+MOST_BYTES = 4096
+"""Of what threads share that run a kernel."""
+
 
 def run(
     team: Team,
@@ -51,12 +54,13 @@ def run(
     MemoryError
         If a kernel could not allocate its buffers: they raise nothing else.
     """
-    address = _address(kernel, arguments)
+    address = address_of(kernel, arguments)
     if _launch(team.parallel, threads, address, cuts, *arguments):
         raise MemoryError(f"no memory for the buffers of the kernel {kernel.py_func.__name__}")
 
 
-def _address(kernel: Any, arguments: tuple[Any, ...]) -> int:
+def address_of(kernel: Any, arguments: tuple[Any, ...]) -> int:
+    """Return the address of a kernel that is compiled for such arguments."""
     key = (kernel, *[kind if (kind := type(x)) in _PLAIN else _kind(x) for x in arguments])
     if key not in _addresses:
         signature = tuple(kernel.typeof_pyval(x) for x in (0, 0, *arguments))
@@ -85,24 +89,63 @@ def _run_parts(
     What ``parallel``, the address of GOMP_parallel, lets every thread run takes tickets until there
     are none, and calls the kernel for each.
     """
-    of_kernel = (types.intp, types.intp, *arguments.types)
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        run, n_threads, address, array, rest = values
-        array = context.make_array(cuts)(context, builder, array)
-        n_parts = builder.sub(array.nitems, array.nitems.type(1))
-        given = [
-            borrowed(context, builder, kind, builder.extract_value(rest, i))
-            for i, kind in enumerate(arguments.types)
-        ]
-        zero = n_parts.type(0)
-        shared, kind = stored(builder, [zero, zero, n_parts, address, array.data, *given])
-        part = _worker(context, builder.module, kind, of_kernel)
+        run, n_threads, *call = values
+        fields = _shared_fields(context, builder, cuts, arguments, *call)
+        shared, kind = stored(builder, fields)
+        part = _worker(context, builder.module, kind, arguments)
         let_all_run(builder, run, n_threads, part, shared)
         failed = builder.load(cgutils.gep_inbounds(builder, shared, 0, _FAILED))
-        return builder.icmp_signed("!=", failed, zero)
+        return builder.icmp_signed("!=", failed, failed.type(0))
 
     return types.boolean(parallel, threads, kernel, cuts, arguments), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _note_parts(typing_context: Any, place: Any, kernel: Any, cuts: Any, arguments: Any) -> Any:
+    """Write what threads share to an address; return that of what they run, and the bytes."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        to, *call = values
+        fields = _shared_fields(context, builder, cuts, arguments, *call)
+        kind = ir.LiteralStructType([field.type for field in fields])
+        n_bytes = -(-context.get_abi_sizeof(kind) // 64) * 64
+        if n_bytes > MOST_BYTES:
+            raise TypeError(f"arguments of a kernel must fit in {MOST_BYTES} bytes, got {n_bytes}")
+        shared = builder.inttoptr(to, kind.as_pointer())
+        for i, field in enumerate(fields):
+            builder.store(field, cgutils.gep_inbounds(builder, shared, 0, i))
+        part = builder.ptrtoint(_worker(context, builder.module, kind, arguments), to.type)
+        return context.make_tuple(builder, signature.return_type, [part, to.type(n_bytes)])
+
+    return types.UniTuple(types.intp, 2)(place, kernel, cuts, arguments), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def has_failed(typing_context: Any, place: Any) -> Any:
+    """Return whether a call of the kernel noted at an address failed."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        fields = builder.inttoptr(values[0], values[0].type.as_pointer())
+        failed = builder.load(builder.gep(fields, [ir.IntType(64)(_FAILED)]))
+        return builder.icmp_signed("!=", failed, failed.type(0))
+
+    return types.boolean(place), emit
+
+
+def _shared_fields(
+    context: Any, builder: Any, of_cuts: Any, of_rest: Any, address: Any, cuts: Any, rest: Any
+) -> list[Any]:
+    """Emit the values of what the threads share."""
+    array = context.make_array(of_cuts)(context, builder, cuts)
+    n_parts = builder.sub(array.nitems, array.nitems.type(1))
+    given = [
+        borrowed(context, builder, kind, builder.extract_value(rest, i))
+        for i, kind in enumerate(of_rest.types)
+    ]
+    zero = n_parts.type(0)
+    return [zero, zero, n_parts, address, array.data, *given]
 
 
 _NEXT, _FAILED, _N_PARTS, _KERNEL, _CUTS, _ARGUMENTS = range(6)
@@ -164,8 +207,9 @@ def new_task(module: Any, name: str, kind: Any) -> tuple[Any, Any, list[Any]]:
     return task, builder, fields
 
 
-def _worker(context: Any, module: Any, kind: Any, of_kernel: tuple[Any, ...]) -> Any:
+def _worker(context: Any, module: Any, kind: Any, of_rest: Any) -> Any:
     """Emit the function that every thread runs, ``void worker(void *shared)``."""
+    of_kernel = (types.intp, types.intp, *of_rest.types)
     worker, builder, fields = new_task(module, "bgfast_worker", kind)
     n_parts, address, cuts, *arguments = (builder.load(field) for field in fields[_N_PARTS:])
     function = context.call_conv.get_function_type(types.none, of_kernel).as_pointer()
@@ -196,3 +240,26 @@ def _worker(context: Any, module: Any, kind: Any, of_kernel: tuple[Any, ...]) ->
 def _launch(parallel: int, threads: int, kernel: int, cuts: Any, *arguments: Any) -> bool:
     failed: bool = _run_parts(parallel, threads, kernel, cuts, arguments)
     return failed
+
+
+@jit
+def note(place: int, kernel: int, cuts: Any, *arguments: Any) -> tuple[int, int]:
+    """Write a call of a kernel to an address, to be run later.
+
+    Parameters
+    ----------
+    place
+        Where, at most :data:`MOST_BYTES`.
+    kernel
+        Its address, of :func:`address_of`.
+    cuts, arguments
+        As :func:`run` takes them; arrays have to stay alive.
+
+    Returns
+    -------
+    worker, n_bytes
+        Address of what threads have to run together, ``void worker(void *place)``, and how many
+        bytes it took, a multiple of 64.
+    """
+    noted: tuple[int, int] = _note_parts(place, kernel, cuts, arguments)
+    return noted

@@ -24,7 +24,15 @@ from numpy.typing import NDArray
 from bgfast_kernels.cpu import parallel_rows
 from bgfast_kernels.network import amx
 from bgfast_kernels.network.amx import TILE, is_supported
-from bgfast_kernels.network.arrays import Gradients, Rows, Single, check, gradients_of, kinds
+from bgfast_kernels.network.arrays import (
+    Gradients,
+    Rows,
+    Single,
+    check,
+    gradients_of,
+    kinds,
+    results_of,
+)
 from bgfast_kernels.network.backward import backward_kernel
 from bgfast_kernels.network.forward import forward_kernel
 from bgfast_kernels.network.layout import (
@@ -65,6 +73,7 @@ Bytes = NDArray[np.uint8]
 # launching and adding up more often costs more.
 _BLOCKS_AT_ONCE = 32
 _LEAST_PRODUCTS = 2**22  # products of numbers worth a thread
+_LEAST_BIASES = 512  # worth a thread
 _CONFIGURATION = amx.configuration()
 _NO_BYTES = np.empty(0, np.uint8)
 _NO_NUMBERS = np.empty(0, np.float32)
@@ -80,7 +89,11 @@ def kept_memory(widths: tuple[int, ...], parts: int, n: int, count: int = 1) -> 
 
 
 def forward(
-    packed: Packed, x: Rows, activations: tuple[str, ...], kept: Bytes | None = None
+    packed: Packed,
+    x: Rows,
+    activations: tuple[str, ...],
+    kept: Bytes | None = None,
+    memory: Single | None = None,
 ) -> Single:
     """Return the networks' results for every row, ``[network, n, n_out]``.
 
@@ -94,12 +107,14 @@ def forward(
         For every network ``"relu"`` or ``"tanh"``, after all its layers but the last.
     kept
         :func:`kept_memory` for what :func:`backward` needs, if that is to come.
+    memory
+        Where as many numbers may be written as are returned; by default new memory.
 
     Raises
     ------
     ValueError
-        If ``activations`` are not as many as networks, or ``kept`` is too small or does not begin
-        at a cache line.
+        If ``activations`` are not as many as networks, ``kept`` or ``memory`` is too small, or
+        ``kept`` does not begin at a cache line.
     """
     where, count = layout(packed.widths, packed.parts), packed.n_networks
     if kept is None:
@@ -109,7 +124,7 @@ def forward(
             "kept must begin at a cache line, as kept_memory does; this array does not"
         )
     check(count, activations, kept, _kept_bytes(where, x.n, count), x.n)
-    out = np.empty((count, x.n, packed.widths[-1]), np.float32)
+    out = results_of((count, x.n, packed.widths[-1]), memory)
     parallel_rows(
         forward_kernel(where.parts),
         n_blocks(x.n),
@@ -179,7 +194,8 @@ def backward(
     grad_weights = of_gradients.take(n_bytes).view(np.float32)
     if not blocks:
         grad_weights[:] = 0.0
-    grad_biases = np.zeros(count * where.biases)  # many blocks, one after the other: in float64
+    grad_biases = np.zeros(count * where.biases, np.float32)
+    totals = np.empty(len(grad_biases))
     parted = squares(widths, count)
     for origin in range(0, blocks, at_once):
         n = min(at_once, blocks - origin)
@@ -201,7 +217,12 @@ def backward(
                 *(gradients, where.gradient_tiles, origin, n, origin > 0, grad_weights),
                 min_rows=max(1, _LEAST_PRODUCTS // (n * 32**3)),
             )
-            sum_blocks(sums, len(grad_biases), n, grad_biases)
+            parallel_rows(
+                sum_blocks,
+                len(grad_biases),
+                *(sums, len(grad_biases), n, origin > 0, totals, grad_biases),
+                min_rows=_LEAST_BIASES,
+            )
     if not needs_parameters:
         return Gradients([], [])
     return gradients_of(widths, count, grad_weights, grad_biases)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +35,7 @@ class Gradients(NamedTuple):
 
 
 def gradients_of(
-    widths: tuple[int, ...], count: int, by_weight: Single, by_bias: NDArray[np.float64]
+    widths: tuple[int, ...], count: int, by_weight: Single, by_bias: Single
 ) -> Gradients:
     """Return as arrays of their shapes what the kernels wrote.
 
@@ -43,8 +44,18 @@ def gradients_of(
     by_layer = _slices(widths, count)
     return Gradients(
         [by_weight[a:b].reshape(shape) for (a, b, shape), _ in by_layer],
-        [by_bias[a:b].astype(np.float32) for _, (a, b) in by_layer],
+        [by_bias[a:b] for _, (a, b) in by_layer],
     )
+
+
+def results_of(shape: tuple[int, int, int], memory: Single | None) -> Single:
+    """Return an array for results, ``[network, n, n_out]``, in ``memory`` if it is given."""
+    if memory is None:
+        return np.empty(shape, np.float32)
+    size = math.prod(shape)
+    if memory.size < size:
+        raise ValueError(f"memory must hold {size} numbers, it has room for {memory.size}")
+    return memory[:size].reshape(shape)
 
 
 def check(count: int, activations: tuple[str, ...], kept: Bytes | None, least: int, n: int) -> None:

@@ -242,9 +242,28 @@ def _write_square(sums: int, n_out: int, n_in: int, o: int, i: int, more: bool, 
 
 @jit
 def sum_blocks(
-    bias_sums: Single, n_biases: int, n_blocks: int, result: NDArray[np.float64]
+    start: int,
+    stop: int,
+    bias_sums: Single,
+    n_biases: int,
+    n_blocks: int,
+    more: bool,
+    total: NDArray[np.float64],
+    result: Single,
 ) -> None:
-    """Add the sums of blocks, ``[n_blocks, n_biases]``, flat, to ``result[n_biases]``."""
+    """Add up the sums of blocks, ``[n_blocks, n_biases]``, flat, for some of the biases.
+
+    Parameters
+    ----------
+    more
+        Whether to add to what is in ``total``.
+    total, result
+        Written; there may be many blocks, in several calls, one after the other.
+    """
+    for i in range(start, stop):
+        total[i] = total[i] if more else 0.0
     for block in range(n_blocks):
-        for i in range(n_biases):
-            result[i] += bias_sums[block * n_biases + i]
+        for i in range(start, stop):
+            total[i] += bias_sums[block * n_biases + i]
+    for i in range(start, stop):
+        result[i] = total[i]

@@ -18,7 +18,15 @@ from numba.core.registry import cpu_target
 from numpy.typing import NDArray
 
 from bgfast_kernels.cpu import parallel_rows
-from bgfast_kernels.network.arrays import Gradients, Rows, Single, check, gradients_of, kinds
+from bgfast_kernels.network.arrays import (
+    Gradients,
+    Rows,
+    Single,
+    check,
+    gradients_of,
+    kinds,
+    results_of,
+)
 from bgfast_kernels.network.packed import Packed, addresses, memory_for
 from bgfast_kernels.network.recycling import (
     Lasting,
@@ -71,6 +79,7 @@ Bytes = NDArray[np.uint8]
 _BLOCKS_AT_ONCE = 16
 _LEAST_PRODUCTS = 2**21  # products of numbers worth a thread
 _LEAST_PANELS = 8
+_LEAST_BIASES = 512  # worth a thread
 _SPARE_COLUMNS = SQUARE - 1  # that squares may read behind the last one
 _LEAST_LLVM = 16  # before, the rounding instruction returned integers
 _FORWARD = {WHOLE: whole_forward, ROUNDED: rounded_forward}
@@ -131,7 +140,11 @@ def kept_memory(widths: tuple[int, ...], parts: int, n: int, count: int = 1) -> 
 
 
 def forward(
-    packed: Packed, x: Rows, activations: tuple[str, ...], kept: Bytes | None = None
+    packed: Packed,
+    x: Rows,
+    activations: tuple[str, ...],
+    kept: Bytes | None = None,
+    memory: Single | None = None,
 ) -> Single:
     """Return the networks' results for every row, ``[network, n, n_out]``.
 
@@ -145,17 +158,19 @@ def forward(
         For every network ``"relu"`` or ``"tanh"``, after all its layers but the last.
     kept
         :func:`kept_memory` for what :func:`backward` needs, if that is to come.
+    memory
+        Where as many numbers may be written as are returned; by default new memory.
 
     Raises
     ------
     ValueError
-        If ``activations`` are not as many as networks, or ``kept`` is too small.
+        If ``activations`` are not as many as networks, or ``kept`` or ``memory`` is too small.
     """
     where, count = layout(packed.widths, packed.parts), packed.n_networks
     if kept is None:
         forget_idle_memory()
     check(count, activations, kept, _kept_bytes(where, x.n, count), x.n)
-    out = np.empty((count, x.n, packed.widths[-1]), np.float32)
+    out = results_of((count, x.n, packed.widths[-1]), memory)
     parallel_rows(
         _FORWARD[packed.parts],
         n_blocks(x.n),
@@ -224,7 +239,8 @@ def backward(
     by_weight = of_gradients.take(n_bytes).view(np.float32)
     if not blocks:
         by_weight[:] = 0.0
-    by_bias = np.zeros(count * where.biases)  # many blocks, one after the other: in float64
+    by_bias = np.zeros(count * where.biases, np.float32)
+    totals = np.empty(len(by_bias))
     of_weights = squares(widths, count)
     activities = kept, where.inputs, where.kept, where.kept_columns(count)
     results = gradients, where.gradients, of_block
@@ -247,7 +263,12 @@ def backward(
                 *(origin, n, origin > 0, by_weight),
                 min_rows=max(1, _LEAST_PRODUCTS // (n * ROWS * 25)),
             )
-            sum_blocks(sums, len(by_bias), n, by_bias)
+            parallel_rows(
+                sum_blocks,
+                len(by_bias),
+                *(sums, len(by_bias), n, origin > 0, totals, by_bias),
+                min_rows=_LEAST_BIASES,
+            )
     if not needs_parameters:
         return Gradients([], [])
     return gradients_of(widths, count, by_weight, by_bias)
