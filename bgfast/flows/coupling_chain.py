@@ -58,7 +58,7 @@ class Reordering(NamedTuple):
 
 
 Link = Block | Reordering
-_MOST_ROWS_TOGETHER = 2**14
+_MOST_ROWS_TOGETHER = 2**14  # half a second's work
 _KEPT_OF_A_BLOCK = 5  # its rows, and what networks of both steps kept and gave
 
 
@@ -89,7 +89,7 @@ def _without_autograd(value: Tensor, links: Sequence[Link], inverse: bool) -> tu
     store = prepared_weights()
     store = packed_weights() if store is None else store
     logdet = value.new_zeros(len(value))
-    results = np.empty(2 * value.numel(), np.float32)  # of any step's two networks
+    memory = np.empty(2 * value.numel(), np.float32)  # for what any step's two networks give
     packed_now: dict[Any, Any] = {}
     source, spare = in_memory(value).contiguous(), None
     may_change = source is not value
@@ -110,7 +110,7 @@ def _without_autograd(value: Tensor, links: Sequence[Link], inverse: bool) -> tu
                     if packed is None:
                         packed = packed_now[key] = pack(networks, link.precision, passing=False)
                     step = Step(link, half, inverse)
-                    coupling_step.forward(step, packed, source, target, logdet, memory=results)
+                    coupling_step.forward(step, packed, source, target, logdet, memory=memory)
             source, may_change = target, True
     store.update(packed_now)
     return source, logdet
@@ -198,6 +198,7 @@ def _gradients(
     """
     found: list[Tensor | None] = [None] * len(needs)
     first = len(needs)
+    memory = grad.new_empty(2 * grad.numel())  # for what any step's two networks gave
     for link in reversed(links):
         if isinstance(link, Reordering):
             given, grad = grad, torch.empty_like(grad)
@@ -215,7 +216,7 @@ def _gradients(
             needed, passes_on = needs[place], any(before)
             if any(needed) or passes_on:
                 found[place] = coupling_step.backward(
-                    step, kept, grad, grad_logdet, needed, passes_on
+                    step, kept, grad, grad_logdet, needed, passes_on, memory
                 )
     found[0] = grad if needs[0] else None
     return found

@@ -123,6 +123,7 @@ def backward(
     grad_logdet: Tensor,
     needed: Sequence[bool],
     passes_on: bool,
+    memory: Tensor,
 ) -> Iterator[Tensor | None]:
     """Return the gradients of the step's parameters, ``None`` for those that nobody needs.
 
@@ -142,11 +143,13 @@ def backward(
     passes_on
         Whether anybody needs the gradient of the rows. If not, the columns of the half that the
         networks see are left as they were.
+    memory
+        Where the gradient of what the networks gave may be written, float32, flat.
     """
     source, of_networks, out = kept
     halves = step.block.halves(source.shape[1])
     here, other = halves[step.half], halves[1 - step.half]
-    of_results = torch.empty_like(out)
+    of_results = memory[: out.numel()].view(out.shape)
     affine.affine_coupling_grad(
         _shape(out),
         _columns(source, here),
