@@ -6,10 +6,18 @@ import pytest
 import torch
 from bgfast_kernels import vector_network
 
-from bgfast.flows import Inverse, Permutation, RealNVP, Scaling, Sequential, architecture
+from bgfast.flows import (
+    Inverse,
+    Permutation,
+    RealNVP,
+    Scaling,
+    Sequential,
+    architecture,
+    coupling_chain,
+)
 from bgfast.flows.dense_tiles import _LEAST_ROWS as LEAST
 from bgfast.flows.dense_tiles import tiles_pay
-from bgfast.flows.execution import recompute_activations
+from bgfast.flows.execution import packed_networks, recompute_activations
 from bgfast.ops.backend import use_backend
 
 N, DIM = 130, 12
@@ -166,6 +174,39 @@ def test_a_layer_of_another_dtype_in_between_is_refused_as_by_the_layers(value):
     flow = Sequential(RealNVP(DIM, (40,)), Scaling(DIM, dtype=torch.float64), RealNVP(DIM, (40,)))
     with pytest.raises(RuntimeError, match="dtype"):
         flow.forward(value)
+
+
+def test_networks_of_a_call_that_was_cut_short_are_packed_again(value, monkeypatch):
+    flow = FLOWS["particle"]()
+    last = max(i for i, layer in enumerate(flow.flows) if isinstance(layer, RealNVP))
+    step = coupling_chain.coupling_step.forward
+
+    def until_the_last_block(of_step, *arguments, **options):
+        if of_step.block.parameters[0] is next(flow.flows[last].parameters()):
+            raise KeyboardInterrupt
+        return step(of_step, *arguments, **options)
+
+    with torch.no_grad():
+        expected, _ = one_by_one(flow, value, False)
+        with packed_networks():
+            with monkeypatch.context() as cut_short:
+                cut_short.setattr(coupling_chain.coupling_step, "forward", until_the_last_block)
+                with pytest.raises(KeyboardInterrupt):
+                    flow.forward(value)
+            found, _ = flow.forward(value)
+    assert torch.equal(found, expected)
+
+
+@DIRECTIONS
+def test_parameters_may_lie_anywhere(value, inverse):
+    flow = FLOWS["even-odd"]()
+    wanted = list(flow.parameters())
+    before = gradients(flow, value, inverse, run, wanted)
+    for p in wanted:
+        p.data = torch.stack((p.data, torch.full_like(p.data, torch.nan)), -1)[..., 0]
+    assert not any(p.is_contiguous() for p in wanted)
+    after = gradients(flow, value, inverse, run, wanted)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 @DIRECTIONS

@@ -2,11 +2,12 @@
 
 import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
 import torch
-from bgfast_kernels import cpu, team
+from bgfast_kernels import cpu, sequence, team
 from bgfast_kernels.coupling.reordering import put_columns, take_columns
 
 torch.ones(2)  # its threads are those that kernels run on
@@ -71,6 +72,16 @@ def test_kernels_run_at_the_end_and_what_they_take_is_held(threads):
     assert (result == 7).all()
     cpu.parallel_rows(add, N, result, 1.0, result)
     assert (result == 8).all()
+
+
+def test_what_is_held_goes_when_kernels_have_run():
+    x = np.zeros(N)
+    gone = weakref.ref(x)
+    with cpu.launched_together():
+        sequence.hold([x])
+        del x
+        assert gone() is not None
+    assert gone() is None
 
 
 def test_a_block_within_a_block_runs_what_was_before_it():
