@@ -208,6 +208,21 @@ def test_hidden_units_of_infinite_inputs_are_1_or_minus_1(widths, unit):
     np.testing.assert_allclose(out[[7, 21]], exact, rtol=0, atol=2 * unit.tolerance)
 
 
+@on_units
+def test_results_may_be_written_to_given_memory(unit):
+    widths, n = (5, 9, 3), 40
+    weights, biases, (x, _) = make(widths, n)
+    packed, rows = pack(widths, weights, biases, unit), as_rows(x, widths[0])
+    expected = unit.kernels.forward(packed, rows, ("tanh",))
+    memory = np.full(n * widths[-1] + 8, np.nan, "f")
+    out = unit.kernels.forward(packed, rows, ("tanh",), memory=memory)
+    assert np.array_equal(out, expected)
+    assert np.shares_memory(out, memory)
+    assert np.isnan(memory[-8:]).all()
+    with pytest.raises(ValueError, match="memory must hold 120 numbers, it has room for 119"):
+        unit.kernels.forward(packed, rows, ("tanh",), memory=memory[:119])
+
+
 @on({name: UNITS[name] for name in ("vectors", "vectors in bfloat16")})
 def test_rows_that_fill_up_a_block_add_nothing_to_gradients(unit):
     # A row of zeros would overflow; these do not.
