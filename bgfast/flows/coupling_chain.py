@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from bgfast_kernels.coupling.reordering import put_columns, take_columns
-from bgfast_kernels.cpu import launched_together
+from bgfast_kernels.cpu import run_together
+from bgfast_kernels.network import Packed
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -58,7 +58,7 @@ class Reordering(NamedTuple):
 
 
 Link = Block | Reordering
-_MOST_ROWS_TOGETHER = 2**14  # half a second's work
+_MOST_ROWS_TOGETHER = 2**14  # more gain nothing, and an interrupt would not be heard for long
 _KEPT_OF_A_BLOCK = 5  # its rows, and what networks of both steps kept and gave
 
 
@@ -88,12 +88,21 @@ def _without_autograd(value: Tensor, links: Sequence[Link], inverse: bool) -> tu
     """Return the same, and keep networks packed as long as somebody wants them to be."""
     store = prepared_weights()
     store = packed_weights() if store is None else store
-    logdet = value.new_zeros(len(value))
-    memory = np.empty(2 * value.numel(), np.float32)  # for what any step's two networks give
     packed_now: dict[Any, Any] = {}
-    source, spare = in_memory(value).contiguous(), None
-    may_change = source is not value
-    with _in_one_launch(len(value)):
+
+    def packed(link: Block, half: int) -> Packed:
+        networks = link.networks(half)
+        key = ("pair", link.precision, *networks[0], *networks[1])
+        found: Packed | None = store.get(key) or packed_now.get(key)
+        if found is None:
+            found = packed_now[key] = pack(networks, link.precision, passing=False)
+        return found
+
+    def run_links() -> tuple[Tensor, Tensor]:
+        logdet = value.new_zeros(len(value))
+        memory = np.empty(2 * value.numel(), np.float32)  # for what any step's two networks give
+        source, spare = in_memory(value).contiguous(), None
+        may_change = source is not value
         for link in links:
             if may_change and isinstance(link, Block):
                 target = source
@@ -104,24 +113,15 @@ def _without_autograd(value: Tensor, links: Sequence[Link], inverse: bool) -> tu
                 link.by_kernel(source, target, inverse=inverse)
             else:
                 for half in order(inverse):
-                    networks = link.networks(half)
-                    key = ("pair", link.precision, *networks[0], *networks[1])
-                    packed = store.get(key) or packed_now.get(key)
-                    if packed is None:
-                        packed = packed_now[key] = pack(networks, link.precision, passing=False)
                     step = Step(link, half, inverse)
-                    coupling_step.forward(step, packed, source, target, logdet, memory=memory)
+                    of_step = packed(link, half)
+                    coupling_step.forward(step, of_step, source, target, logdet, memory=memory)
             source, may_change = target, True
-    store.update(packed_now)
-    return source, logdet
+        return source, logdet
 
-
-def _in_one_launch(n_rows: int) -> AbstractContextManager[None]:
-    """Let kernels for so many rows be launched together where that saves any time.
-
-    Where rows are many it does not, and an interrupt is to be heard between two kernels.
-    """
-    return launched_together() if n_rows <= _MOST_ROWS_TOGETHER else nullcontext()
+    result = run_together(run_links, noting=len(value) <= _MOST_ROWS_TOGETHER)
+    store.update(packed_now)  # not before the kernels have run
+    return result
 
 
 class _Chain(torch.autograd.Function):
@@ -132,8 +132,8 @@ class _Chain(torch.autograd.Function):
         ctx: Any, value: Tensor, links: Sequence[Link], inverse: bool, *parameters: Tensor
     ) -> tuple[Tensor, Tensor]:
         ctx.links, ctx.inverse = links, inverse
-        with _in_one_launch(len(value)):
-            y, logdet, kept_of_links = _keeping(value, links, inverse, parameters)
+        body = functools.partial(_keeping, value, links, inverse, parameters)
+        y, logdet, kept_of_links = run_together(body, noting=len(value) <= _MOST_ROWS_TOGETHER)
         ctx.save_for_backward(value, *parameters, *kept_of_links)
         return y, logdet
 
@@ -147,15 +147,16 @@ class _Chain(torch.autograd.Function):
             grads = traced_gradients(plain, inputs, needs, grad, grad_logdet)
             return grads[0], None, None, *grads[1:]
         grad = in_memory(grad).clone(memory_format=torch.contiguous_format)
-        with _in_one_launch(len(grad)):
-            grads = _gradients(
-                list(_complete(ctx.links, inputs[1:])),
-                ctx.inverse,
-                needs,
-                kept_of_links,
-                grad,
-                in_memory(grad_logdet),
-            )
+        body = functools.partial(
+            _gradients,
+            list(_complete(ctx.links, inputs[1:])),
+            ctx.inverse,
+            needs,
+            kept_of_links,
+            grad,
+            in_memory(grad_logdet),
+        )
+        grads = run_together(body, noting=len(grad) <= _MOST_ROWS_TOGETHER)
         return grads[0], None, None, *grads[1:]
 
 
@@ -233,6 +234,8 @@ def _complete(links: Sequence[Link], parameters: Sequence[Tensor]) -> Iterator[L
 
 
 def _numbers(columns: Tensor) -> NDArray[np.int64]:
+    if columns.dtype not in (torch.int32, torch.int64):
+        raise RuntimeError(f"index of a permutation must be int32 or int64, got {columns.dtype}")
     return columns.long().contiguous().numpy()
 
 

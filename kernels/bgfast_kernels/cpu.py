@@ -14,9 +14,8 @@ import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +26,13 @@ from bgfast_kernels.compiling import jit, source_hash
 __all__ = [
     "get_threads",
     "jit",
-    "launched_together",
     "parallel_rows",
+    "run_together",
     "set_threads",
     "source_hash",
 ]
+
+T = TypeVar("T")
 
 _MIN_ROWS_PER_THREAD = 128
 _threads: int | None = None
@@ -60,18 +61,32 @@ def set_threads(n: int | None) -> None:
     _threads = n
 
 
-def launched_together() -> AbstractContextManager[None]:
-    """Let kernels of this thread run at the end of a block, in their order, without Python between.
+def run_together(body: Callable[[], T], *, noting: bool = True) -> T:
+    """Let kernels that this thread launches in ``body`` run after it, without Python in between.
 
-    Inside the block nothing can be read that they write; arrays among their arguments are held, for
-    addresses see :func:`bgfast_kernels.sequence.hold`. If the block raises they do not run.
+    They run in their order, and see what those before them wrote. ``body`` cannot: in it nothing
+    may be read that they write, and only kernels that go through :func:`parallel_rows` belong
+    there, no others and no operations of torch that use them. Arrays among their arguments are
+    held, for addresses see :func:`bgfast_kernels.sequence.hold`. If ``body`` raises they do not
+    run.
+
+    Parameters
+    ----------
+    body
+        Launches kernels. In a body within, those noted down before run first.
+    noting
+        If not, each kernel runs at once.
+
+    Returns
+    -------
+    What ``body`` does.
 
     Raises
     ------
     MemoryError
         If a kernel could not allocate its buffers.
     """
-    return sequence.launched_together(get_threads())
+    return sequence.run_together(get_threads(), body, noting=noting)
 
 
 def _executor(workers: int) -> ThreadPoolExecutor:

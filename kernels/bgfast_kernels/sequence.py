@@ -1,17 +1,17 @@
 """Kernels that follow one another, launched together.
 
 A kernel pushes what the interpreter needs out of a core's caches: between two of them some
-microseconds of Python become two or three times as many, and all other threads wait. Inside of
-:func:`launched_together` Python only notes kernels down. Then the threads go through all of them
-without Python, and wait for each other after each.
+microseconds of Python become two or three times as many, and all other threads wait. In
+:func:`run_together` Python only notes kernels down. Then the threads go through all of them without
+Python. They wait for each other before and after a kernel that they share; others are left to the
+first thread, so that nothing waits for a core that is busy with something else.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 from llvmlite import ir
@@ -31,6 +31,8 @@ from bgfast_kernels.launch import (
     note,
     stored,
 )
+
+T = TypeVar("T")
 
 _CHUNK_BYTES = 16 * MOST_BYTES
 
@@ -54,7 +56,7 @@ class Sequence:
             self._held.append(chunk)
             self._at, self._left = chunk.ctypes.data, _CHUNK_BYTES
         worker, n_bytes = note(self._at, address_of(kernel, arguments), cuts, *arguments)
-        self._stages += worker, self._at
+        self._stages.append((worker, self._at, len(cuts) > 2))
         self._kernels.append(kernel)
         self._held += cuts, arguments
         self._at += n_bytes
@@ -73,17 +75,22 @@ class Sequence:
             If a kernel could not allocate its buffers: they raise nothing else.
         """
         kernels, held = self._kernels, self._held  # not before they have run
-        stages = np.array(self._stages, np.int64).reshape(-1, 2)
+        noted = np.array(self._stages, np.int64).reshape(-1, 3)
         self._clear()
-        barrier = of_team.inside[-1] if threads > 1 else 0
-        failed = _run_all(of_team.parallel, barrier, threads, stages)
+        are_shared = noted[:, 2:].astype(np.bool_)
+        waits = are_shared | np.append(are_shared[1:], [[False]], 0)[: len(noted)]
+        stages = np.concatenate((noted, waits), 1)
+        number, _, barrier = of_team.inside
+        if not are_shared.any():
+            threads, number, barrier = 1, 0, 0
+        failed = _run_all(of_team.parallel, number, barrier, threads, stages)
         del held
         if failed >= 0:
             name = kernels[failed].py_func.__name__
             raise MemoryError(f"no memory for the buffers of the kernel {name}")
 
     def _clear(self) -> None:
-        self._stages: list[int] = []
+        self._stages: list[tuple[int, int, bool]] = []
         self._kernels: list[Any] = []
         self._held: list[Any] = []
         self._at = self._left = 0
@@ -102,30 +109,41 @@ def current() -> Sequence | None:
 
 
 def hold(*objects: Any) -> None:
-    """Keep objects until the kernels that were launched, or noted down, have run."""
+    """Keep objects until the kernels that are noted down have run, if any are."""
     if _current.sequence is not None:
         _current.sequence.hold(*objects)
 
 
-@contextmanager
-def launched_together(threads: int) -> Iterator[None]:
-    """Do what :func:`bgfast_kernels.cpu.launched_together` does with so many threads."""
+def run_together(threads: int, body: Callable[[], T], *, noting: bool = True) -> T:
+    """Do what :func:`bgfast_kernels.cpu.run_together` does with so many threads."""
     found, outer = team.openmp(), _current.sequence
     if found is None:  # nobody to go through them: each kernel runs at once
-        yield
-        return
-    sequence = _current.sequence = Sequence() if outer is None else outer
+        return body()
+    if outer is not None:
+        outer.run(found, threads)
+    sequence = Sequence() if noting else None
+    # No "with": an interrupt between its steps would leave this thread noting kernels down.
+    _current.sequence = sequence
     try:
-        yield
+        result = body()
     finally:
         _current.sequence = outer
-    sequence.run(found, threads)
+    if sequence is not None:
+        sequence.run(found, threads)
+    return result
 
 
 @jit
-def _run_all(parallel: int, barrier: int, threads: int, stages: NDArray[np.int64]) -> int:
-    """Return which stage was the first to fail, -1 if none did."""
-    _go_through(parallel, barrier, threads, stages)
+def _run_all(
+    parallel: int, number: int, barrier: int, threads: int, stages: NDArray[np.int64]
+) -> int:
+    """Run the stages, of which each is given by four numbers.
+
+    They are addresses of what threads run and of what it takes, whether they share it or the first
+    one runs it, and whether they wait for each other after it. Returns which stage was the first to
+    fail, -1 if none did.
+    """
+    _go_through(parallel, number, barrier, threads, stages)
     for i in range(len(stages)):
         if has_failed(stages[i, 1]):
             return i
@@ -133,12 +151,14 @@ def _run_all(parallel: int, barrier: int, threads: int, stages: NDArray[np.int64
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _go_through(typing_context: Any, parallel: Any, barrier: Any, threads: Any, stages: Any) -> Any:
+def _go_through(
+    typing_context: Any, parallel: Any, number: Any, barrier: Any, threads: Any, stages: Any
+) -> Any:
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        run, barrier, n_threads, array = values
+        run, number, barrier, n_threads, array = values
         array = context.make_array(stages)(context, builder, array)
         n_stages = builder.extract_value(array.shape, 0)
-        shared, kind = stored(builder, [barrier, n_stages, array.data])
+        shared, kind = stored(builder, [number, barrier, n_stages, array.data])
         member = _member(builder.module, kind)
         several = builder.icmp_signed(">", n_threads, n_threads.type(1))
         with builder.if_else(several) as (then, otherwise):
@@ -148,22 +168,32 @@ def _go_through(typing_context: Any, parallel: Any, barrier: Any, threads: Any, 
                 builder.call(member, [builder.bitcast(shared, cgutils.voidptr_t)])
         return context.get_dummy_value()
 
-    return types.void(parallel, barrier, threads, stages), emit
+    return types.void(parallel, number, barrier, threads, stages), emit
 
 
 def _member(module: Any, kind: Any) -> Any:
     """Emit the function that every thread runs, ``void member(void *shared)``."""
     member, builder, fields = new_task(module, "bgfast_sequence", kind)
-    barrier, n_stages, stages = (builder.load(field) for field in fields)
+    ask, barrier, n_stages, stages = (builder.load(field) for field in fields)
+    unsigned = ir.IntType(32)
+    of_number = ir.FunctionType(unsigned, []).as_pointer()
     of_worker = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t]).as_pointer()
     of_barrier = ir.FunctionType(ir.VoidType(), []).as_pointer()
+    which = cgutils.alloca_once_value(builder, unsigned(0))  # alone, nobody has to be asked
+    with builder.if_then(cgutils.is_not_null(builder, ask)):
+        builder.store(builder.call(builder.inttoptr(ask, of_number), []), which)
+    is_first = builder.icmp_unsigned("==", builder.load(which), unsigned(0))
     with cgutils.for_range(builder, n_stages) as loop:
-        first = builder.mul(loop.index, n_stages.type(2))
-        places = first, builder.add(first, n_stages.type(1))
-        worker, shared = (builder.load(builder.gep(stages, [place])) for place in places)
-        given = builder.inttoptr(shared, cgutils.voidptr_t)
-        builder.call(builder.inttoptr(worker, of_worker), [given])
-        with builder.if_then(cgutils.is_not_null(builder, barrier)):
+        first = builder.mul(loop.index, n_stages.type(4))
+        worker, given, is_shared, waits = (
+            builder.load(builder.gep(stages, [builder.add(first, n_stages.type(i))]))
+            for i in range(4)
+        )
+        with builder.if_then(builder.or_(is_first, cgutils.is_not_null(builder, is_shared))):
+            function = builder.inttoptr(worker, of_worker)
+            builder.call(function, [builder.inttoptr(given, cgutils.voidptr_t)])
+        together = builder.icmp_signed("!=", barrier, barrier.type(0))
+        with builder.if_then(builder.and_(together, cgutils.is_not_null(builder, waits))):
             builder.call(builder.inttoptr(barrier, of_barrier), [])
     builder.ret_void()
     return member

@@ -244,3 +244,11 @@ def test_an_order_from_a_damaged_file_is_refused(value):
     next(m for m in flow.modules() if isinstance(m, Permutation)).index[0] = DIM
     with pytest.raises((IndexError, RuntimeError), match="out of"):
         flow.forward(value)
+
+
+def test_an_order_that_is_no_integers_is_refused(value):
+    flow = FLOWS["particle"]()
+    layer = next(m for m in flow.modules() if isinstance(m, Permutation))
+    layer.index = layer.index + 0.5
+    with pytest.raises(RuntimeError, match="int32 or int64"):
+        flow.forward(value)

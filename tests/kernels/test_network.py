@@ -219,8 +219,9 @@ def test_results_may_be_written_to_given_memory(unit):
     assert np.array_equal(out, expected)
     assert np.shares_memory(out, memory)
     assert np.isnan(memory[-8:]).all()
-    with pytest.raises(ValueError, match="memory must hold 120 numbers, it has room for 119"):
-        unit.kernels.forward(packed, rows, ("tanh",), memory=memory[:119])
+    for wrong in (memory[:119], memory.astype(float)):
+        with pytest.raises(ValueError, match="memory must have room for 120 numbers of float32"):
+            unit.kernels.forward(packed, rows, ("tanh",), memory=wrong)
 
 
 @on({name: UNITS[name] for name in ("vectors", "vectors in bfloat16")})

@@ -1,7 +1,9 @@
 """Kernels launched together do what they do one after the other."""
 
 import gc
+import signal
 import threading
+import time
 import weakref
 
 import numpy as np
@@ -46,92 +48,148 @@ def as_many_threads_as_before():
 @THREADS
 def test_each_kernel_sees_what_those_before_it_wrote(threads):
     cpu.set_threads(threads)
-    x = np.arange(float(N))
-    numbers = [x, *np.zeros((200, N))]
-    with cpu.launched_together():
-        for before, after in zip(numbers[:-1:2], numbers[1::2], strict=False):
-            cpu.parallel_rows(add, N, before, 2.0, after, min_rows=1)
-        for i in range(1, 200, 2):  # each thread needs rows of another one
+    numbers = [np.arange(float(N)), *np.zeros((300, N))]
+
+    def body():
+        for i in range(0, 300, 3):  # each thread needs rows of another one, and of the first
             cpu.parallel_rows(reverse, N, numbers[i], numbers[i + 1], min_rows=1)
-            cpu.parallel_rows(add, N, numbers[i + 1], 1.0, numbers[i + 1], min_rows=N)
-    assert all((numbers[i + 1] == numbers[i][::-1] + 1).all() for i in range(1, 199, 2))
-    assert (numbers[1] == x + 2).all()
+            cpu.parallel_rows(add, N, numbers[i + 1], 1.0, numbers[i + 2], min_rows=N)
+            cpu.parallel_rows(add, N, numbers[i + 2], 2.0, numbers[i + 3], min_rows=1)
+
+    cpu.run_together(body)
+    assert all((numbers[i + 3] == numbers[i][::-1] + 3).all() for i in range(0, 300, 3))
+
+
+def test_kernels_that_nobody_shares_run_on_the_caller(monkeypatch):
+    used = []
+    run_all = sequence._run_all
+    monkeypatch.setattr(sequence, "_run_all", lambda *a: (used.append(a[3]), run_all(*a))[1])
+    x = np.zeros(N)
+    cpu.set_threads(3)
+    for least in (N, 1):
+        cpu.run_together(lambda: cpu.parallel_rows(add, N, x, 1.0, x, min_rows=least))  # noqa: B023
+    assert used == [1, 3]
+    assert (x == 2).all()
 
 
 @THREADS
 def test_kernels_run_at_the_end_and_what_they_take_is_held(threads):
     cpu.set_threads(threads)
     result = np.zeros(N)
-    with cpu.launched_together():
+
+    def body():
         for k in range(100):
             cpu.parallel_rows(add, N, np.full(N, float(k)), 1.0, np.empty(N), min_rows=100)
         cpu.parallel_rows(add, N, np.full(N, 6.0), 1.0, result, min_rows=100)
         gc.collect()
         np.full((200, N), np.nan)
-        assert (result == 0).all()
+        return result.copy()
+
+    assert (cpu.run_together(body) == 0).all()
     assert (result == 7).all()
     cpu.parallel_rows(add, N, result, 1.0, result)
     assert (result == 8).all()
 
 
 def test_what_is_held_goes_when_kernels_have_run():
-    x = np.zeros(N)
-    gone = weakref.ref(x)
-    with cpu.launched_together():
+    def body():
+        x = np.zeros(N)
+        gone = weakref.ref(x)
         sequence.hold([x])
         del x
         assert gone() is not None
-    assert gone() is None
+        return gone
+
+    assert cpu.run_together(body)() is None
 
 
-def test_a_block_within_a_block_runs_what_was_before_it():
+@pytest.mark.parametrize("noting", [True, False])
+def test_a_body_within_a_body_runs_what_was_before_it(noting):
     x = np.zeros(N)
-    with cpu.launched_together():
+
+    def increase():
         cpu.parallel_rows(add, N, x, 1.0, x)
-        with cpu.launched_together():
-            cpu.parallel_rows(add, N, x, 1.0, x)
+        return x[0]
+
+    def body():
+        increase()
+        assert cpu.run_together(increase, noting=noting) == (1 if noting else 2)
         assert (x == 2).all()
-        cpu.parallel_rows(add, N, x, 1.0, x)
+        increase()
         assert (x == 2).all()
+
+    cpu.run_together(body)
     assert (x == 3).all()
 
 
-def test_a_block_that_raises_runs_nothing_and_leaves_no_trace():
+def test_a_body_that_raises_runs_nothing_and_leaves_no_trace():
     x = np.zeros(N)
 
-    def interrupted():
-        with cpu.launched_together():
-            cpu.parallel_rows(add, N, x, 1.0, x)
-            raise KeyError
+    def fails():
+        cpu.parallel_rows(add, N, x, 1.0, x)
+        raise KeyError
+
+    def goes_on():
+        with pytest.raises(KeyError):
+            cpu.run_together(fails)
+        cpu.parallel_rows(add, N, x, 1.0, x)
 
     with pytest.raises(KeyError):
-        interrupted()
+        cpu.run_together(fails)
     assert (x == 0).all()
     cpu.parallel_rows(add, N, x, 1.0, x)
     assert (x == 1).all()
+    cpu.run_together(goes_on)
+    assert (x == 2).all()
+
+
+def test_an_interrupt_at_any_time_leaves_no_trace():
+    x = np.zeros(4)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    kept, end = [], time.monotonic() + 1.0
+    try:
+        while time.monotonic() < end:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 3e-5)
+                for _ in range(1000):
+                    cpu.run_together(lambda: cpu.parallel_rows(add, 4, x, 1.0, x))
+            except KeyboardInterrupt as error:
+                kept.append(error)
+                assert sequence.current() is None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(kept) > 10
 
 
 def test_kernels_of_other_threads_run_at_once():
     x = np.zeros(N)
     other = threading.Thread(target=cpu.parallel_rows, args=(add, N, x, 1.0, x))
-    with cpu.launched_together():
+
+    def body():
         other.start()
         other.join()
-        assert (x == 1).all()
+        return x[0]
+
+    assert cpu.run_together(body) == 1
 
 
 @THREADS
-def test_a_kernel_without_memory_is_named(threads):
+@pytest.mark.parametrize("least", [1, N])
+def test_a_kernel_without_memory_is_named(least, threads):
     cpu.set_threads(threads)
     x = np.zeros(N)
 
-    def run():
-        with cpu.launched_together():
-            cpu.parallel_rows(add, N, x, 1.0, x, min_rows=1)
-            cpu.parallel_rows(fill_much, N, 2**60, x, min_rows=1)
+    def body():
+        cpu.parallel_rows(add, N, x, 1.0, x, min_rows=least)
+        cpu.parallel_rows(fill_much, N, 2**60, x, min_rows=least)
 
     with pytest.raises(MemoryError, match="buffers of the kernel fill_much"):
-        run()
+        cpu.run_together(body)
     assert (x == 1).all()
 
 
@@ -142,9 +200,8 @@ def test_more_arguments_than_there_is_room_for_are_refused():
             arrays[0][i] = 1.0
 
     arrays = tuple(np.zeros(4) for _ in range(80))
-    refused = pytest.raises(Exception, match="arguments of a kernel must fit")
-    with refused, cpu.launched_together():
-        cpu.parallel_rows(of_many, 4, arrays)
+    with pytest.raises(Exception, match="arguments of a kernel must fit"):
+        cpu.run_together(lambda: cpu.parallel_rows(of_many, 4, arrays))
 
 
 @THREADS
@@ -166,5 +223,5 @@ def test_a_column_that_is_not_there_is_refused(wrong, move):
     rows = np.zeros((3, 5), np.float32)
     with pytest.raises(IndexError, match="out of"):
         move(rows, np.array([0, 1, wrong, 3, 4]), np.empty_like(rows))
-    with pytest.raises(IndexError, match="columns must be 5"):
+    with pytest.raises(IndexError, match=r"columns must be 5 numbers, got shape \[4\]"):
         move(rows, np.arange(4), np.empty_like(rows))

@@ -41,10 +41,10 @@ def put_columns(rows: Single, columns: Int, result: Single) -> None:
 
 def check_columns(columns: Int, n_columns: int) -> None:
     """Raise unless there are such columns."""
-    if len(columns) != n_columns or not _within(columns, n_columns):
-        raise IndexError(
-            f"columns must be {n_columns} of 0 to {n_columns - 1}, one is out of this range"
-        )
+    if columns.shape != (n_columns,):
+        raise IndexError(f"columns must be {n_columns} numbers, got shape {list(columns.shape)}")
+    if not _within(columns, n_columns):
+        raise IndexError(f"columns must be 0 to {n_columns - 1}, one is out of this range")
 
 
 def _run(kernel: Any, rows: Single, columns: Int, result: Single) -> None:

@@ -53,8 +53,9 @@ def results_of(shape: tuple[int, int, int], memory: Single | None) -> Single:
     if memory is None:
         return np.empty(shape, np.float32)
     size = math.prod(shape)
-    if memory.size < size:
-        raise ValueError(f"memory must hold {size} numbers, it has room for {memory.size}")
+    if memory.dtype != np.float32 or memory.size < size:
+        kind = f"{memory.size} of {memory.dtype}"
+        raise ValueError(f"memory must have room for {size} numbers of float32, it is {kind}")
     return memory[:size].reshape(shape)
 
 
