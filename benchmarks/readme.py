@@ -6,6 +6,9 @@ Nothing is measured here, and nothing between a pair of marks in README is writt
 from __future__ import annotations
 
 import json
+import math
+import re
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,7 +175,22 @@ def runs(found: dict[str, Any]) -> str:
         off = row["profile_largest"]
         profile = "" if off is None else f"{off:.2f}"
         lines.append(f"| `{row['command']}`{tau} | {cells} | {profile} |")
-    return "\n".join(lines)
+    return "\n".join(lines + spread_of_seeds(found["rows"]))
+
+
+def spread_of_seeds(rows: list[dict[str, Any]], run: str = "bgfast run dimer") -> list[str]:
+    """Return in words how estimates of runs that differ by their seed scatter, if there are two."""
+    found = [row["delta_f"] for row in rows if re.fullmatch(rf"{run} --seed \d+", row["command"])]
+    if len(found) < 2:
+        return []
+    values = [estimate["value"] for estimate in found]
+    stated = math.sqrt(statistics.fmean(estimate["stderr"] ** 2 for estimate in found))
+    return [
+        "",
+        f"{len(found)} seeds of `{run}`: bidirectional estimates scatter by "
+        f"{statistics.stdev(values):.3f} about {statistics.fmean(values):.3f};",
+        f"their stated errors are {stated:.3f} (root mean square).",
+    ]
 
 
 def flow_choice(found: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ import json
 import pkgutil
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -208,3 +209,17 @@ def test_asv_can_import_every_benchmark_without_the_tests() -> None:
         f"importlib.import_module({name!r})" for name in names if not name.endswith("__main__")
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=readme.ROOT, timeout=60)
+
+
+def test_the_scatter_of_seeds_stands_beside_stated_errors() -> None:
+    def row(command: str, value: float, stderr: float) -> dict[str, Any]:
+        return {"command": command, "delta_f": {"value": value, "stderr": stderr}}
+
+    rows = [row("bgfast run dimer --seed 0", -1.0, 0.3), row("bgfast run other --seed 0", 9.0, 9.0)]
+    assert readme.spread_of_seeds(rows) == []
+    rows.append(row("bgfast run dimer --seed 12", -1.2, 0.1))
+    rows.append(row("bgfast run dimer --seed 1 --set flow.precision=high", 5.0, 5.0))
+    _, first, second = readme.spread_of_seeds(rows)
+    assert first.startswith("2 seeds")
+    assert first.endswith("scatter by 0.141 about -1.100;")
+    assert "errors are 0.224 (root" in second

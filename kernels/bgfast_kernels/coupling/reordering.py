@@ -23,7 +23,6 @@ def take_columns(rows: Single, columns: Int, result: Single) -> None:
     IndexError
         If there is no such column.
     """
-    check_columns(columns, rows.shape[1])
     _run(_take, rows, columns, result)
 
 
@@ -35,20 +34,16 @@ def put_columns(rows: Single, columns: Int, result: Single) -> None:
     IndexError
         If there is no such column.
     """
-    check_columns(columns, rows.shape[1])
     _run(_put, rows, columns, result)
 
 
-def check_columns(columns: Int, n_columns: int) -> None:
-    """Raise unless there are such columns."""
+def _run(kernel: Any, rows: Single, columns: Int, result: Single) -> None:
+    n_columns = rows.shape[1]
     if columns.shape != (n_columns,):
         raise IndexError(f"columns must be {n_columns} numbers, got shape {list(columns.shape)}")
     if not _within(columns, n_columns):
         raise IndexError(f"columns must be 0 to {n_columns - 1}, one is out of this range")
-
-
-def _run(kernel: Any, rows: Single, columns: Int, result: Single) -> None:
-    least = max(1, _LEAST_NUMBERS // max(1, rows.shape[1]))
+    least = max(1, _LEAST_NUMBERS // max(1, n_columns))
     cpu.parallel_rows(kernel, len(rows), rows, columns, result, min_rows=least)
 
 
