@@ -9,13 +9,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from bgfast_kernels import team
+
 import bgfast
 
 REQUIRED = ("numba", "numpy", "scipy", "torch")
 
 
 def cores() -> int:
-    """Return the number of processors this process may use."""
+    """Return the number of processors this process may use, also where each thread has its own."""
+    if (threads := team.openmp()) is not None:
+        return threads.processors()
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -2,7 +2,8 @@
 
 Two-thread speed-up of the torch ops of every registered op (those of its gradient included) and of
 the end-to-end runs, the Hessian-vector product against the gradient, and relabelling of 1e5 frames
-on all cores. Contenders take turns; wall-clock medians over the repetitions.
+on all cores. Contenders take turns of many calls; wall-clock medians of the calls of a turn, so
+that those which the host interrupts do not count, and of the turns.
 """
 
 from __future__ import annotations
@@ -34,22 +35,26 @@ _WORTH_A_THREAD = 2e-4
 
 
 def seconds(calls: Sequence[Call], repeats: int, warm: bool = True) -> list[list[float]]:
-    """Return the wall-clock times of calls that take turns, after a call or two of each."""
+    """Return the wall-clock times of calls that take turns, after a call or two of each.
+
+    A turn lasts some hundredths of a second; its time is the median of its calls.
+    """
     loops = []
     for call in calls:
         if warm:
             call()
-        start = time.perf_counter()
-        call()
-        loops.append(max(1, int(_LEAST_SECONDS / max(time.perf_counter() - start, 1e-6))))
+        loops.append(max(1, int(_LEAST_SECONDS / max(_seconds(call), 1e-6))))
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(repeats):
         for call, n, found in zip(calls, loops, times, strict=True):
-            start = time.perf_counter()
-            for _ in range(n):
-                call()
-            found.append((time.perf_counter() - start) / n)
+            found.append(statistics.median(_seconds(call) for _ in range(n)))
     return times
+
+
+def _seconds(call: Call) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def with_threads(n: int, call: Call) -> Call:

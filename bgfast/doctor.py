@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 
 import torch
-from bgfast_kernels import cpu
+from bgfast_kernels import cpu, team
 
 PACKAGES = ("bgfast", "numpy", "scipy", "numba", "torch", "h5py")
 
@@ -28,9 +28,7 @@ def checks() -> Iterator[Check]:
     yield Check("python", True, f"{sys.version.split()[0]} on {platform.platform()}")
     for package, version in versions().items():
         yield Check(package, True, version)
-    yield Check(
-        "CPU threads", True, f"torch {torch.get_num_threads()}, kernels {cpu.get_threads()}"
-    )
+    yield Check("CPU threads", True, _threads())
     yield _attempt("numba kernels", _kernels_agree)
     yield _attempt("networks", _networks)
     yield _attempt("CUDA", _cuda)
@@ -39,6 +37,14 @@ def checks() -> Iterator[Check]:
 def versions() -> dict[str, str]:
     """Return the versions of bgfast and of the packages its numbers depend on."""
     return {package: metadata.version(package) for package in PACKAGES}
+
+
+def _threads() -> str:
+    found = f"torch {torch.get_num_threads()}, kernels {cpu.get_threads()}"
+    if (threads := team.openmp()) is None:
+        return found
+    bound = "bound" if threads.binding() else "not bound"
+    return f"{found}, processors {threads.processors()}, threads {bound} to them"
 
 
 def _attempt(name: str, check: Callable[[], str]) -> Check:

@@ -25,6 +25,11 @@ class Team(NamedTuple):
         Address of its function GOMP_parallel, which lets so many of them run a function.
     size
         Returns how many torch uses, and so how many there are.
+    processors
+        Returns how many processors they may use together. (``OMP_PROC_BIND`` leaves one to each
+        thread, and so to the main one, whose affinity says nothing of the others'.)
+    binding
+        Returns how they are bound to processors, 0 if they are not.
     inside
         Addresses of what threads that run such a function call: which of them one is, how many
         there are, and the barrier where they wait for each other.
@@ -32,6 +37,8 @@ class Team(NamedTuple):
 
     parallel: int
     size: Callable[[], int]
+    processors: Callable[[], int]
+    binding: Callable[[], int]
     inside: tuple[int, int, int]
 
 
@@ -56,12 +63,13 @@ def _team() -> Team | None:
         return None
     try:
         library = ctypes.CDLL(path)
-        size = library.omp_get_max_threads
+        size, processors = library.omp_get_max_threads, library.omp_get_num_procs
+        binding = library.omp_get_proc_bind
         inside = (library.omp_get_thread_num, library.omp_get_num_threads, library.GOMP_barrier)
         parallel, number, count, barrier = map(_address, (library.GOMP_parallel, *inside))
     except (OSError, AttributeError):  # its file is gone, or another library bears the name
         return None
-    return Team(parallel, size, (number, count, barrier))
+    return Team(parallel, size, processors, binding, (number, count, barrier))
 
 
 def _address(function: Any) -> int:

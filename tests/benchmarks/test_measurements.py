@@ -1,6 +1,7 @@
 """Scaling, ratios, peak memory, and the tables in README."""
 
 import json
+import os
 import pkgutil
 import subprocess
 import sys
@@ -142,6 +143,20 @@ def test_readme_says_what_the_results_say(name: str) -> None:
 def run_folder(path, preset="dimer", **changes):
     config = DimerConfig.model_validate(read_table(preset) | changes)
     return RunFolder.open(path, config, resume=False)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads cannot be bound here")
+def test_processors_are_counted_where_each_thread_is_bound_to_one() -> None:
+    code = "import os; from benchmarks import machine; print(machine.cores(), end=' ')"
+    code += "; print(len(os.sched_getaffinity(0)))"
+    found = []
+    for binding in ({}, {"OMP_PROC_BIND": "true", "OMP_PLACES": "cores"}):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | binding, capture_output=True, check=True
+        )
+        found.append([int(count) for count in done.stdout.split()])
+    (free, all_of_them), (bound, _) = found
+    assert bound == free == all_of_them
 
 
 def test_what_a_run_said_is_kept(tmp_path) -> None:
