@@ -14,7 +14,7 @@ import torch
 import benchmarks
 from benchmarks import memory, readme, runs, scaling
 from benchmarks.peak import peak_growth
-from benchmarks.ratios import row
+from benchmarks.ratios import Times, row
 from benchmarks.throughput import OpCall
 from bgfast.experiments.config import read_table
 from bgfast.experiments.dimer_config import DimerConfig
@@ -73,7 +73,8 @@ def test_peak_growth_sees_what_is_returned_before_the_end() -> None:
 
 
 def test_a_ratio_is_taken_within_each_repetition() -> None:
-    found = row("a / b", [2.0, 4.0, 60.0], [1.0, 2.0, 3.0], ">= 1")
+    rounds = [([2.0, 4.0], [1.0, 2.0]), ([60.0], [3.0])]
+    found = row([Times("a / b", above, below, ">= 1") for above, below in rounds])
     assert found["ratio"] == 2.0
     assert found["seconds"] == [4.0, 2.0]
 
