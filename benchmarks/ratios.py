@@ -158,9 +158,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=9, help="turns in a round")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here too")
     options = parser.parse_args(arguments)
-    if min(options.rounds, options.repeats) < 1:
-        parser.error("--rounds and --repeats must be at least 1")
-    rounds, repeats = (1, 3) if options.quick else (options.rounds, options.repeats)
+    n_rounds, n_repeats = options.rounds, options.repeats
+    if min(n_rounds, n_repeats) < 1 or n_rounds * n_repeats < 2:  # quartiles need two turns
+        parser.error(
+            "--rounds and --repeats must be at least 1, and their product at least 2, "
+            f"got {n_rounds} and {n_repeats}"
+        )
+    rounds, repeats = (1, 3) if options.quick else (n_rounds, n_repeats)
     each = [list(measure(options.quick, repeats)) for _ in range(rounds)]
     rows = [row(times) for times in zip(*each, strict=True)]
     for r in rows:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import benchmarks
-from benchmarks import memory, readme, runs, scaling
+from benchmarks import memory, ratios, readme, runs, scaling
 from benchmarks.peak import peak_growth
 from benchmarks.ratios import Times, row
 from benchmarks.throughput import OpCall
@@ -73,10 +73,20 @@ def test_peak_growth_sees_what_is_returned_before_the_end() -> None:
 
 
 def test_a_ratio_is_taken_within_each_repetition() -> None:
-    rounds = [([2.0, 4.0], [1.0, 2.0]), ([60.0], [3.0])]
+    rounds = [([2.0, 10.0], [1.0, 2.0]), ([60.0], [20.0])]
     found = row([Times("a / b", above, below, ">= 1") for above, below in rounds])
-    assert found["ratio"] == 2.0
-    assert found["seconds"] == [4.0, 2.0]
+    assert found["seconds"] == [10.0, 2.0]
+    assert found["ratio"] == 3.0  # of 2, 5 and 3; that of the medians is 5
+
+
+@pytest.mark.parametrize("counts", [(0, 9), (5, 0), (1, 1)])
+def test_ratios_refuse_too_few_turns_for_quartiles_before_they_measure(
+    counts: tuple[int, int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ratios, "measure", lambda *_: pytest.fail("has measured"))
+    with pytest.raises(SystemExit):
+        ratios.main([f"--rounds={counts[0]}", f"--repeats={counts[1]}"])
+    assert f"got {counts[0]} and {counts[1]}" in capsys.readouterr().err
 
 
 def test_an_op_without_the_backend_is_skipped_by_asv() -> None:
