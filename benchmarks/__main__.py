@@ -1,6 +1,6 @@
 """Measure everything README quotes, keep it in ``benchmarks/results``, and write it into README.
 
-``python -m benchmarks`` takes about twenty minutes on two cores, which should be idle;
+``python -m benchmarks`` takes about half an hour on two cores, which should be idle;
 ``python -m benchmarks peers ratios`` does those steps alone, ``python -m benchmarks readme`` only
 writes what is kept. ``--folder`` keeps the results of another processor apart. Whole runs of the
 dimer, which take an hour, are :mod:`benchmarks.flow_choice` and :mod:`benchmarks.runs`.
@@ -24,6 +24,7 @@ def steps(results: Path) -> dict[str, list[str]]:
         "kernel": ["dimer_kernel", *files["dimer_kernel"]],
         "peers": ["peers", *files["peers"]],
         "spline": ["spline", *files["spline"]],
+        "limits": ["limits", *files["limits"]],
         "ratios": ["ratios", *files["ratios"]],
         "scaling": ["scaling", *files["scaling"], *figure],
         "flat": ["scaling", "--ten-million", *files["ten_million"]],
@@ -31,7 +32,7 @@ def steps(results: Path) -> dict[str, list[str]]:
     }
 
 
-NAMES = ("dimer_kernel", "peers", "spline", "ratios", "scaling", "ten_million")
+NAMES = ("dimer_kernel", "peers", "spline", "limits", "ratios", "scaling", "ten_million")
 
 
 def main() -> None:

@@ -170,7 +170,7 @@ def main(arguments: list[str] | None = None) -> None:
     for r in rows:
         spread = f"[{r['q1']:.3f} .. {r['q3']:.3f}]"
         print(f"{r['what']:62s} {r['ratio']:8.3f} {spread}  {r['goal']}")
-    found = machine.describe(clock="wall-clock time")
+    found = machine.describe(clock="wall-clock time", rounds=rounds, turns=repeats)
     print(machine.line(found))
     if options.json:
         options.json.write_text(json.dumps({"machine": found, "rows": rows}, indent=1) + "\n")

@@ -78,22 +78,35 @@ def _short(code: str) -> str:
 
 def spline_block(found: dict[str, Any]) -> str:
     """Return the table of whole spline blocks in :mod:`benchmarks.spline`."""
-    rows = [row for row in found["rows"] if row["subject"] == "block"]
-    cases = list(dict.fromkeys((row["mode"], row["batch"]) for row in rows))
-    codes = list(dict.fromkeys(row["implementation"] for row in rows))
-    heads = (f"{mode.replace('+', ' + ')}, B = {n:,}" for mode, n in cases)
-    lines = [
-        f"| spline block with its networks, us per sample, one thread | {' | '.join(heads)} |",
-        "|---" * (1 + len(cases)) + "|",
+    rows = [
+        row | {"case": f"{row['mode'].replace('+', ' + ')}, B = {row['batch']:,}"}
+        for row in found["rows"]
+        if row["subject"] == "block"
     ]
-    for code in codes:
-        mine = {(row["mode"], row["batch"]): row for row in rows if row["implementation"] == code}
-        cells = (
-            f"{_number(row['us_per_sample'])} [{_number(row['q1'])}, {_number(row['q3'])}]"
-            for row in (mine[case] for case in cases)
-        )
-        lines.append(f"| {code} | {' | '.join(cells)} |")
+    head = "spline block with its networks, us per sample, one thread"
+    return _by_case(head, rows, "implementation")
+
+
+def limits(found: dict[str, Any]) -> str:
+    """Return the table of :mod:`benchmarks.limits`."""
+    rows = [row | {"case": f"{row['task']}, B = {row['batch']:,}"} for row in found["rows"]]
+    return _by_case("forward + backward, us per sample, one thread", rows, "code")
+
+
+def _by_case(head: str, rows: list[dict[str, Any]], code: str) -> str:
+    """Return a table of times: a column for every case, a line for every code."""
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    lines = [f"| {head} | {' | '.join(cases)} |", "|---" * (1 + len(cases)) + "|"]
+    for name in dict.fromkeys(row[code] for row in rows):
+        mine = {row["case"]: _spread(row) for row in rows if row[code] == name}
+        cells = " | ".join(mine.get(case, "") for case in cases)
+        lines.append(f"| {name} | {cells} |")
     return "\n".join(lines)
+
+
+def _spread(row: dict[str, Any]) -> str:
+    q1, median, q3 = (_number(row[key]) for key in ("q1", "us_per_sample", "q3"))
+    return f"{median} [{q1}, {q3}]"
 
 
 def ratios(found: dict[str, Any]) -> str:
@@ -213,7 +226,12 @@ def flow_choice(found: dict[str, Any]) -> str:
 
 
 Written = Callable[[dict[str, Any]], str]
-_COMPARED = (("peers", peers), ("spline", spline_block), ("ratios", ratios))
+_COMPARED = (
+    ("peers", peers),
+    ("spline", spline_block),
+    ("limits", limits),
+    ("ratios", ratios),
+)
 SECTIONS: dict[str, tuple[str, tuple[tuple[str, Written], ...]]] = {
     "runs": ("", (("runs", runs),)),
     "flow choice": ("", (("flow_choice", flow_choice),)),

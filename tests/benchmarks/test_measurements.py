@@ -3,6 +3,7 @@
 import json
 import os
 import pkgutil
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -10,15 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bgfast_kernels import vector_network
 
 import benchmarks
-from benchmarks import memory, ratios, readme, runs, scaling
+from benchmarks import limits, memory, ratios, readme, runs, scaling
 from benchmarks.peak import peak_growth
 from benchmarks.ratios import Times, row
 from benchmarks.throughput import OpCall
 from bgfast.experiments.config import read_table
 from bgfast.experiments.dimer_config import DimerConfig
 from bgfast.experiments.folder import RunFolder
+from bgfast.flows import RealNVP, architecture
 from bgfast.ops import dimer_energy_grad
 from bgfast.ops.dimer_reference import reference_energy_grad
 
@@ -125,6 +128,43 @@ def test_readme_takes_the_measured_tables(tmp_path) -> None:
     assert once.startswith("before\n")
     assert once.endswith("\nafter\n")
     assert readme.replaced(once, "measured", inside) == once
+
+
+def test_limits_count_the_products_that_gradients_take() -> None:
+    flow = architecture("R1", 6, (4, 5))
+    (block,) = (m for m in flow.modules() if isinstance(m, RealNVP))
+    groups = [(block.scale_1, block.shift_1), (block.scale_2, block.shift_2)]
+    one = 3 * 4 + 4 * 5 + 5 * 3
+    assert limits.n_products(groups) == 4 * 3 * one - 2 * 3 * 4  # but by what the first two see
+
+
+@pytest.mark.skipif(not vector_network.is_supported(), reason="needs kernels of whole networks")
+def test_limits_stand_beside_what_is_timed(tmp_path) -> None:
+    done: list[int] = []
+    rows = limits.measure_with(lambda n: done.append(n) or 0.0, [512], repeats=2)
+    assert [row["code"] for row in rows[:4]] == [
+        "multiply-adds",
+        "networks alone",
+        "bgfast",
+        "torch eager",
+    ]
+    r8, block = 38 * 200 + 200 * 200 * 2 + 200 * 38, 38 * 200 + 200 * 200 * 2 + 200 * 38 * 23
+    products = 3 * 32 * r8 - 2 * 38 * 200, 3 * 2 * block - 38 * 200
+    assert set(done) == {512 * n for n in products}
+    assert all(row["us_per_sample"] > 0 for row in rows if row["code"] != "multiply-adds")
+    assert {row["of_bgfast"] for row in rows if row["code"] == "bgfast"} == {1.0}
+    (tmp_path / "limits.json").write_text(json.dumps({"rows": rows}))
+    head, _, first, *_, last = readme.section("measured", tmp_path).splitlines()
+    assert head.endswith("| KL step R8, B = 512 | spline block, B = 512 |")
+    assert first.startswith("| multiply-adds | ")
+    assert last.startswith(f"| {rows[-1]['code']} |")
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_multiply_adds_are_as_many_as_asked_for(tmp_path) -> None:
+    do = limits.multiply_adds(tmp_path)
+    # Sixteen sums start at 0, 1, ... and 16 x 16 numbers grow by one with as many multiply-adds.
+    assert do(16 * 16 * 1000) == sum(range(16)) + 16 * 1000
 
 
 def test_readme_takes_spline_blocks_of_every_code(tmp_path) -> None:
