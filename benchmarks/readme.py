@@ -90,7 +90,11 @@ def spline_block(found: dict[str, Any]) -> str:
 def limits(found: dict[str, Any]) -> str:
     """Return the table of :mod:`benchmarks.limits`."""
     rows = [row | {"case": f"{row['task']}, B = {row['batch']:,}"} for row in found["rows"]]
-    return _by_case("forward + backward, us per sample, one thread", rows, "code")
+    table = _by_case("forward + backward in float32, us per sample, one thread", rows, "code")
+    return (
+        f"{table}\n\nMultiply-adds: as many as the products of matrices take, in registers, without"
+        " any memory. Networks alone: their kernels, without coupling, energy or autograd."
+    )
 
 
 def _by_case(head: str, rows: list[dict[str, Any]], code: str) -> str:
