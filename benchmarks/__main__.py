@@ -1,6 +1,6 @@
 """Measure everything README quotes, keep it in ``benchmarks/results``, and write it into README.
 
-``python -m benchmarks`` takes about half an hour on two cores, which should be idle;
+``python -m benchmarks`` takes about twenty minutes on two cores, which should be idle;
 ``python -m benchmarks peers ratios`` does those steps alone, ``python -m benchmarks readme`` only
 writes what is kept. ``--folder`` keeps the results of another processor apart. Whole runs of the
 dimer, which take an hour, are :mod:`benchmarks.flow_choice` and :mod:`benchmarks.runs`.

@@ -30,9 +30,10 @@ from bgfast_kernels.cpu import run_together
 from torch import Tensor, nn
 
 from benchmarks import spline
+from benchmarks.flow import rows
 from benchmarks.peers import flow as flow_question
 from benchmarks.peers import same_weights as same
-from benchmarks.timing import interleaved, run
+from benchmarks.timing import run
 from bgfast.flows import RealNVP
 from bgfast.flows.conditioner import Conditioner
 from bgfast.flows.dense_tiles import addresses, pack, parts, tiles_pay, unit, widths
@@ -69,41 +70,56 @@ def n_products(groups: Sequence[Group]) -> int:
     return 3 * sum(map(sum, weights)) - sum(first for first, *_ in weights[: len(groups[0])])
 
 
-def networks_alone(groups: Sequence[Group], n: int) -> Call:
-    """Return a call of all networks on ``n`` rows, forward and, in reverse order, backward."""
+def networks_alone(
+    groups: Sequence[Group], inputs: Sequence[Tensor], grads: Sequence[Tensor]
+) -> Callable[[], list[network.Gradients]]:
+    """Return a call of all networks, forward and, in reverse order, backward.
+
+    Parameters
+    ----------
+    groups
+        Networks, all with tanh.
+    inputs
+        Of every group, float32, ``[n, n_in]``.
+    grads
+        Gradients of what every group returns, float32, ``[network, n, n_out]``.
+
+    Returns
+    -------
+    The call, which returns the gradients of every group's parameters.
+    """
     parameters = [
         [[t for kind in net.parameter_lists() for t in kind] for net in g] for g in groups
     ]
-    generator = torch.Generator().manual_seed(4)
-
-    def rows(width: int, count: int = 1) -> network.Rows:
-        numbers = torch.randn(count * n * width, generator=generator).numpy()
-        return network.Rows(numbers, width, n)
-
     shapes = [widths(of_group[0]) for of_group in parameters]
-    inputs = [rows(shape[0]) for shape in shapes]
-    grads = [rows(shape[-1], len(g)) for shape, g in zip(shapes, groups, strict=True)]
-    grad_x = [rows(shape[0]) for shape in shapes]
+    by_input = [_rows(torch.empty_like(x)) for x in inputs]
 
-    def body() -> None:
+    def body() -> list[network.Gradients]:
         kept = []
-        for group, of_group, x in zip(groups, parameters, inputs, strict=True):
+        for of_group, x in zip(parameters, inputs, strict=True):
             packed = pack(of_group, "full", passing=True)
-            kept.append(unit().kept_memory(packed.widths, packed.parts, n, len(group)))
-            unit().forward(packed, x, ("tanh",) * len(group), kept[-1])
+            kept.append(unit().kept_memory(packed.widths, packed.parts, len(x), len(of_group)))
+            unit().forward(packed, _rows(x), ("tanh",) * len(of_group), kept[-1])
+        found = []
         for i in reversed(range(len(groups))):
-            unit().backward(
+            gradients = unit().backward(
                 shapes[i],
                 addresses(parameters[i]),
                 ("tanh",) * len(groups[i]),
-                grads[i],
+                _rows(grads[i]),
                 kept.pop(),
-                grad_x[i] if i else None,
+                by_input[i] if i else None,
                 needs_parameters=True,
                 parts=parts("full"),
             )
+            found.append(gradients)
+        return found[::-1]
 
     return lambda: run_together(body)
+
+
+def _rows(x: Tensor) -> network.Rows:
+    return network.Rows(x.numpy().reshape(-1), x.shape[-1], x.shape[-2])
 
 
 def kl_step(n: int) -> tuple[list[Group], dict[str, Call]]:
@@ -130,7 +146,7 @@ def spline_block(n: int) -> tuple[list[Group], dict[str, Call]]:
     ours: Any = found["bgfast"]
     codes = [name for name in found if "," not in name]  # those behind a comma have less precision
     return [(ours.knots_1,), (ours.knots_2,)], {
-        name: partial(_spline_call, found[name], z) for name in codes
+        spline.title(name): partial(_spline_call, found[name], z) for name in codes
     }
 
 
@@ -138,34 +154,31 @@ def _spline_call(block: nn.Module, z: Tensor) -> None:
     spline.with_gradient(block, z.detach())
 
 
+def beside(do: Callable[[int], float] | None, groups: Sequence[Group], n: int) -> dict[str, Call]:
+    """Return what networks are compared with, as far as it is there."""
+    found: dict[str, Call] = {}
+    if do is not None:
+        found["multiply-adds"] = partial(do, n * n_products(groups))
+    lists = [[net.parameter_lists()[0] for net in group] for group in groups]
+    if tiles_pay("full", n, lists[0][0]):
+        generator = torch.Generator().manual_seed(4)
+        inputs = [torch.randn(n, of[0][0].shape[1], generator=generator) for of in lists]
+        grads = [torch.randn(len(of), n, len(of[0][-1]), generator=generator) for of in lists]
+        found["networks alone"] = networks_alone(groups, inputs, grads)
+    return found
+
+
 def measure_with(
     do: Callable[[int], float] | None, batches: Sequence[int], repeats: int
 ) -> list[dict[str, Any]]:
-    """Return the rows; ``do`` is what does multiply-adds, if there is one."""
-    rows = []
+    """Return the rows, ratios to bgfast; ``do`` is what does multiply-adds, if there is one."""
+    table = []
     for task, make in (("KL step R8", kl_step), ("spline block", spline_block)):
         for n in batches:
             groups, codes = make(n)
-            calls: dict[str, Call] = {}
-            if do is not None:
-                calls["multiply-adds"] = partial(do, n * n_products(groups))
-            if tiles_pay("full", n, groups[0][0].parameter_lists()[0]):
-                calls["networks alone"] = networks_alone(groups, n)
-            calls |= codes
-            times = dict(zip(calls, interleaved(list(calls.values()), repeats), strict=True))
-            for name, (q1, median, q3) in times.items():
-                rows.append(
-                    {
-                        "task": task,
-                        "batch": n,
-                        "code": name,
-                        "us_per_sample": median / n * 1e6,
-                        "q1": q1 / n * 1e6,
-                        "q3": q3 / n * 1e6,
-                        "of_bgfast": median / times["bgfast"][1],
-                    }
-                )
-    return rows
+            calls = codes | beside(do, groups, n)  # bgfast is the first
+            table += rows(task, n, list(calls), list(calls.values()), repeats)
+    return table
 
 
 def measure(repeats: int) -> list[dict[str, Any]]:

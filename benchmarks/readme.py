@@ -88,13 +88,24 @@ def spline_block(found: dict[str, Any]) -> str:
 
 
 def limits(found: dict[str, Any]) -> str:
-    """Return the table of :mod:`benchmarks.limits`."""
+    """Return the table of :mod:`benchmarks.limits`, and its shares in words."""
     rows = [row | {"case": f"{row['task']}, B = {row['batch']:,}"} for row in found["rows"]]
-    table = _by_case("forward + backward in float32, us per sample, one thread", rows, "code")
-    return (
-        f"{table}\n\nMultiply-adds: as many as the products of matrices take, in registers, without"
-        " any memory. Networks alone: their kernels, without coupling, energy or autograd."
-    )
+    words = [
+        "Multiply-adds: as many as the products of matrices take, in registers, without memory.",
+        "Networks alone: their kernels, without coupling, energy or autograd.",
+    ]
+    times: dict[str, dict[str, float]] = {}
+    for row in rows:
+        times.setdefault(row["contender"], {})[row["case"]] = row["us_per_sample"]
+    least, networks = times.get("multiply-adds", {}), times.get("networks alone", {})
+    shares = [f"{least[case] / networks[case]:.0%} ({case})" for case in least if case in networks]
+    if shares:
+        words.append(f"Multiply-adds in the time of the networks: {', '.join(shares)}.")
+    for code in (name for name in times if least and name.startswith(("nflows", "zuko"))):
+        parts = [f"{0.25 * t / least[case]:.2f} ({case})" for case, t in times[code].items()]
+        words.append(f"A quarter of {code} in the time of the multiply-adds: {', '.join(parts)}.")
+    head = "forward + backward in float32, us per sample, one thread"
+    return f"{_by_case(head, rows, 'contender')}\n\n{' '.join(words)}"
 
 
 def _by_case(head: str, rows: list[dict[str, Any]], code: str) -> str:

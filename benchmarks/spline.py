@@ -228,6 +228,11 @@ def with_gradient(function: Callable[..., Pair], *arguments: Tensor) -> None:
     torch.autograd.grad(value.square().sum() - logdet.sum(), leaves)
 
 
+def title(name: str) -> str:
+    """Return the name of a code, that of another package with its version."""
+    return f"{name} {metadata.version(name)}" if name in PEERS else name
+
+
 def row(
     subject: str,
     mode: str,
@@ -242,7 +247,7 @@ def row(
         "subject": subject,
         "mode": mode,
         "batch": n,
-        "implementation": f"{name} {metadata.version(name)}" if name in PEERS else name,
+        "implementation": title(name),
         "us_per_sample": median,
         "q1": q1,
         "q3": q3,

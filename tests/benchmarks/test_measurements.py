@@ -1,5 +1,6 @@
 """Scaling, ratios, peak memory, and the tables in README."""
 
+import copy
 import json
 import os
 import pkgutil
@@ -138,27 +139,63 @@ def test_limits_count_the_products_that_gradients_take() -> None:
     assert limits.n_products(groups) == 4 * 3 * one - 2 * 3 * 4  # but by what the first two see
 
 
-@pytest.mark.skipif(not vector_network.is_supported(), reason="needs kernels of whole networks")
+with_kernels = pytest.mark.skipif(
+    not vector_network.is_supported(), reason="needs kernels of whole networks"
+)
+
+
+@with_kernels
+def test_networks_alone_take_all_gradients() -> None:
+    generator = torch.Generator().manual_seed(0)
+    flow = architecture("R1", 6, (24, 40))
+    with torch.no_grad():
+        for parameter in flow.parameters():  # the last layers are 0
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    (block,) = (m for m in flow.modules() if isinstance(m, RealNVP))
+    groups = [(block.scale_1, block.shift_1), (block.scale_2, block.shift_2)]
+    inputs = [torch.randn(100, 3, generator=generator) for _ in groups]
+    grads = [torch.randn(2, 100, 3, generator=generator) for _ in groups]
+    found = limits.networks_alone(groups, inputs, grads)()
+    for group, x, grad, gradients in zip(groups, inputs, grads, found, strict=True):
+        for i, net in enumerate(copy.deepcopy(net).double() for net in group):
+            weights, biases = net.parameter_lists()
+            net(x.double()).backward(grad[i].double())
+            own = slice(i * len(weights), (i + 1) * len(weights))
+            for parameters, arrays in ((weights, gradients.weights), (biases, gradients.biases)):
+                for parameter, array in zip(parameters, arrays[own], strict=True):
+                    got = torch.from_numpy(array).double().reshape(parameter.shape)
+                    torch.testing.assert_close(got, parameter.grad, rtol=1e-4, atol=1e-4)
+
+
+@with_kernels
 def test_limits_stand_beside_what_is_timed(tmp_path) -> None:
     done: list[int] = []
     rows = limits.measure_with(lambda n: done.append(n) or 0.0, [512], repeats=2)
-    assert [row["code"] for row in rows[:4]] == [
-        "multiply-adds",
-        "networks alone",
-        "bgfast",
-        "torch eager",
-    ]
+    codes = ["bgfast", "torch eager", "multiply-adds", "networks alone"]
+    assert [row["contender"] for row in rows[:4]] == codes
     r8, block = 38 * 200 + 200 * 200 * 2 + 200 * 38, 38 * 200 + 200 * 200 * 2 + 200 * 38 * 23
     products = 3 * 32 * r8 - 2 * 38 * 200, 3 * 2 * block - 38 * 200
     assert set(done) == {512 * n for n in products}
-    assert all(row["us_per_sample"] > 0 for row in rows if row["code"] != "multiply-adds")
-    assert {row["of_bgfast"] for row in rows if row["code"] == "bgfast"} == {1.0}
+    assert all(row["us_per_sample"] > 0 for row in rows if row["contender"] != "multiply-adds")
+    assert {row["ratio"] for row in rows if row["contender"] == "bgfast"} == {1.0}
+
+
+def test_readme_takes_limits_and_says_their_shares(tmp_path) -> None:
+    times = {"bgfast": 30.0, "zuko 1": 80.0, "multiply-adds": 16.0, "networks alone": 20.0}
+    rows = [
+        {"task": "a block", "batch": 1024, "contender": code, "us_per_sample": t, "q1": t, "q3": t}
+        for code, t in times.items()
+    ]
+    rows.append(rows[0] | {"task": "a step", "us_per_sample": 9.0})
     (tmp_path / "limits.json").write_text(json.dumps({"rows": rows}))
-    table = readme.section("measured", tmp_path).split("\n\n")[0]
-    head, _, first, *_, last = table.splitlines()
-    assert head.endswith("| KL step R8, B = 512 | spline block, B = 512 |")
-    assert first.startswith("| multiply-adds | ")
-    assert last.startswith(f"| {rows[-1]['code']} |")
+    table, words = readme.section("measured", tmp_path).split("\n\n")
+    assert table.splitlines()[0].endswith("| a block, B = 1,024 | a step, B = 1,024 |")
+    assert "| bgfast | 30 [30, 30] | 9 [30, 30] |" in table
+    assert "| zuko 1 | 80 [80, 80] |  |" in table
+    assert "in the time of the networks: 80% (a block, B = 1,024)." in words
+    assert words.endswith("zuko 1 in the time of the multiply-adds: 1.25 (a block, B = 1,024).")
+    (tmp_path / "limits.json").write_text(json.dumps({"rows": rows[:2]}))  # without gcc and kernels
+    assert "| zuko 1 | 80 [80, 80] |" in readme.section("measured", tmp_path)
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
